@@ -1,0 +1,46 @@
+# make demo   a phantom kidney, its mask and its score, with the engine alone (no torch)
+# make test   everything that development needs, then lint, types, import contracts and tests
+PYTHON ?= python3
+DEMO := demo
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu]'
+	touch $@
+
+.venv-dev/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-dev
+	.venv-dev/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
+	touch $@
+
+demo: .venv/installed
+	.venv/bin/sennet-bench phantom $(DEMO)/phantom --shape 32,512,512 --kidney 1 --seed 7 --overwrite
+	.venv/bin/sennet-infer $(DEMO)/phantom/image.tif --out $(DEMO)/image.sennet --overwrite
+	.venv/bin/sennet-score $(DEMO)/image.sennet/mask.tif $(DEMO)/phantom/labels.tif
+
+test: lint
+	.venv-dev/bin/python -m pytest
+
+test-all: lint
+	.venv-dev/bin/python -m pytest -m 'not gpu'
+
+# mypy does not follow the mapping from folders to package names, so it is shown the packages through links.
+lint: .venv-dev/installed
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
+	mkdir -p build/types
+	for name in engine trainer export bench; do ln -sfn ../../$$name build/types/sennet_$$name; done
+	MYPYPATH=build/types .venv-dev/bin/mypy -p sennet_engine -p sennet_trainer -p sennet_export -p sennet_bench
+	.venv-dev/bin/lint-imports
+
+format: .venv-dev/installed
+	.venv-dev/bin/ruff check --fix .
+	.venv-dev/bin/ruff format .
+
+clean:
+	rm -rf build $(DEMO) .venv .venv-dev

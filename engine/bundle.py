@@ -1,0 +1,90 @@
+"""A model bundle: a folder NAME.model/ with the card `model.json` and the files that the card vouches for."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sennet_engine.card import ModelCard
+from sennet_engine.config import validated
+from sennet_engine.errors import ConfigError, ModelError
+
+CARD_NAME = "model.json"
+BUILTIN = Path(__file__).parent / "models" / "builtin.model"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder and its card. Nothing of it has been executed."""
+
+    path: Path
+    card: ModelCard
+
+    @property
+    def onnx_name(self) -> str:
+        """The name of the bundle's fp32 ONNX file. Raises ModelError where it has none."""
+        for name, file in self.card.files.items():
+            if file.kind == "onnx" and file.precision == "fp32":
+                return name
+        raise ModelError(f"{self.path}: its card names no fp32 ONNX file; export the model again with sennet-export")
+
+    def verified_bytes(self, name: str) -> bytes:
+        """The bytes of one of the bundle's files. Raises ModelError unless they have the sha256 of the card."""
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise ModelError(f"{self.path / name}: cannot be read ({error.strerror}); copy the bundle again") from error
+        found, expected = hashlib.sha256(content).hexdigest(), self.card.files[name].sha256
+        if found != expected:
+            raise ModelError(
+                f"{self.path / name}: got sha256 {found[:12]}..., expected {expected[:12]}...: the file is not the one "
+                f"that its card describes; copy the bundle again from its source"
+            )
+        return content
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read the card of the bundle at `path` and check every file against it.
+
+    Raises:
+        ModelError: no bundle there, a file is missing or changed, or weights that are not safetensors.
+    """
+    card = read_card(path)
+    bundle = Bundle(path, card)
+    for name, file in card.files.items():
+        content = bundle.verified_bytes(name)
+        if file.kind == "weights":
+            _refuse_pickle(path / name, content)
+    return bundle
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card of the bundle at `path`. Raises ModelError where there is none that can be used."""
+    try:
+        table = json.loads((path / CARD_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelError(f"{path}: is no model bundle, expected a folder that holds {CARD_NAME}") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path / CARD_NAME}: cannot be read: {error}") from error
+    try:
+        card = validated(table, ModelCard, source=str(path / CARD_NAME))
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
+    outside = [name for name in card.files if Path(name).name != name]
+    if outside:
+        raise ModelError(f"{path / CARD_NAME}: names files outside the bundle: {', '.join(outside)}; do not use it")
+    return card
+
+
+def _refuse_pickle(path: Path, content: bytes) -> None:
+    """safetensors begin with the length of a JSON header, eight bytes, little endian; a pickle never does."""
+    length = int.from_bytes(content[:8], "little")
+    try:
+        if not 2 <= length <= len(content) - 8:
+            raise ValueError("no header")
+        json.loads(content[8 : 8 + length])
+    except ValueError as error:
+        raise ModelError(
+            f"{path}: is not a safetensors file; a pickle can run code when it is loaded and is never opened: "
+            f"convert the weights to safetensors"
+        ) from error

@@ -1,0 +1,1 @@
+"""The commands `sennet-infer` and `sennet-score`."""

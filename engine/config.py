@@ -1,0 +1,78 @@
+"""Settings come from a TOML file that is validated whole before anything starts."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sennet_engine.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every settings class: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(path: Path, settings: type[C]) -> C:
+    """Read the TOML file `path` into `settings`.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, has an unknown key or a value out of its range.
+            All problems are listed at once; an unknown key names the nearest known one.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    return validated(table, settings, source=str(path))
+
+
+def validated(table: dict[str, Any], settings: type[C], *, source: str) -> C:
+    """Turn parsed keys and values into `settings`; `source` names where they came from in the error.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        return settings.model_validate(table)
+    except ValidationError as error:
+        lines = [_explain(problem, settings) for problem in error.errors()]
+        raise ConfigError("\n  ".join([f"{source}: {len(lines)} problem(s)", *lines])) from error
+
+
+def _explain(problem: Any, settings: type[BaseModel]) -> str:
+    location = problem["loc"]
+    where = ".".join(str(part) for part in location)
+    if problem["type"] != "extra_forbidden":
+        got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
+        return f"{where}: {problem['msg']}{got}"
+    known = sorted(_keys_at(settings, location[:-1]))
+    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+    return f"{where}: unknown key; {hint}"
+
+
+def _keys_at(settings: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
+    """The keys that are known at `location`, found by walking the annotations of `settings`."""
+    level: list[type[BaseModel]] = [settings]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        fields = [cls.model_fields[part] for cls in level if part in cls.model_fields]
+        if fields:
+            level = [cls for field in fields for cls in _models_in(field.annotation)]
+    return {key for cls in level for key in cls.model_fields}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [cls for argument in getattr(annotation, "__args__", ()) for cls in _models_in(argument)]

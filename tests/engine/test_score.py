@@ -1,0 +1,156 @@
+"""Scores of a mask against the truth: in Python, and from the command line."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import surface_distance
+
+from sennet_engine.errors import VolumeError
+from sennet_engine.metrics.score import score_masks
+from sennet_engine.volumes.volume import ArrayVolume
+
+SCORES = ["surface_dice_0", "surface_dice_1", "dice", "precision", "recall"]
+
+
+def masks(seed=0):
+    """A truth, and a prediction that misses some of it and adds some."""
+    rng = np.random.default_rng(seed)
+    truth = np.zeros((7, 20, 22), np.uint8)
+    truth[1:5, 4:9, 3:18] = truth[3:, 12:15, 10:] = 1
+    return truth ^ (rng.random(truth.shape) < 0.02), truth
+
+
+def score(prediction, truth):
+    return score_masks(ArrayVolume(prediction, name="prediction"), ArrayVolume(truth, name="truth"))
+
+
+def sennet_score(*arguments):
+    command = Path(sys.executable).with_name("sennet-score")
+    return subprocess.run([command, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_scores_agree_with_their_definitions():
+    """Overlap scores as counted here, surface Dice as the package `surface-distance` has it."""
+    prediction, truth = masks()
+    scores = score(prediction, truth)
+    overlap = np.sum(prediction & truth)
+    assert scores.precision == overlap / prediction.sum()
+    assert scores.recall == overlap / truth.sum()
+    assert scores.dice == 2 * overlap / (prediction.sum() + truth.sum())
+    assert (scores.overlap_voxels, scores.voxels) == (overlap, truth.size)
+    assert (scores.predicted_voxels, scores.true_voxels) == (prediction.sum(), truth.sum())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        distances = surface_distance.compute_surface_distances(truth == 1, prediction == 1, (1, 1, 1))
+    for value, tolerance in [(scores.surface_dice_0, 0), (scores.surface_dice_1, 1)]:
+        expected = surface_distance.compute_surface_dice_at_tolerance(distances, tolerance)
+        assert value == pytest.approx(expected, abs=1e-6)
+    assert scores.surface_dice_0 < scores.surface_dice_1 < 1
+
+
+def test_the_volumes_voxel_size_does_not_matter():
+    """The competition's metric has voxels of side 1, whatever the file says."""
+    prediction, truth = masks()
+    sized = ArrayVolume(truth, voxel_size_um=(100.0, 20.0, 50.0))
+    assert score_masks(ArrayVolume(prediction), sized) == score(prediction, truth)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_masks_of_0_and_255_score_as_masks_of_0_and_1(dtype):
+    """In every type of voxel, and with a different level in either mask."""
+    prediction, truth = masks()
+    assert score(prediction.astype(dtype) * dtype(255), truth) == score(prediction, truth)
+
+
+def test_an_equal_mask_scores_1_and_an_empty_one_0():
+    """Precision of nothing predicted is not a number, and neither is any score of two empty masks."""
+    _, truth = masks()
+    assert all(getattr(score(truth, truth), name) == 1 for name in SCORES)
+    nothing = score(truth * 0, truth)
+    assert (nothing.surface_dice_0, nothing.surface_dice_1, nothing.dice, nothing.recall) == (0, 0, 0, 0)
+    assert math.isnan(nothing.precision)
+    assert all(math.isnan(getattr(score(truth * 0, truth * 0), name)) for name in SCORES)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ([0, 1, 2, 7], "0, 1, 2, 7"),
+        ([0, 7, 7, 7], "0, 7"),
+        ([0, 1, 255, 0], "0, 1, 255"),
+        ([0, 0.25, 1, 0], "0, 0.25, 1"),
+        ([0, -1, 0, 0], "-1, 0"),
+    ],
+)
+def test_a_volume_that_is_no_mask_is_refused_by_its_values(values, named):
+    """Labels, probabilities and mixed levels are not guessed at."""
+    _, truth = masks()
+    labels = np.zeros(truth.shape, np.float32)
+    labels[6, 0, :4] = values
+    with pytest.raises(VolumeError, match=f"prediction: is not a mask: got the values {named} by plane 6"):
+        score(labels, truth)
+
+
+def test_levels_must_not_change_between_planes():
+    """One plane of 0/1 and another of 0/255 are a mistake, even if each looks like a mask."""
+    prediction, truth = masks()
+    prediction[4] *= 255
+    with pytest.raises(VolumeError, match="got the values 0, 1, 255 by plane 4"):
+        score(prediction, truth)
+
+
+def test_shapes_must_be_equal():
+    """The message names both shapes."""
+    _, truth = masks()
+    with pytest.raises(VolumeError, match=r"\(6, 20, 22\).*\(7, 20, 22\)"):
+        score(truth[1:], truth)
+
+
+def test_the_command_prints_a_table_and_json(tmp_path):
+    """JSON holds the five scores under their names, and null where a score is 0 / 0."""
+    prediction, truth = masks()
+    np.save(tmp_path / "prediction.npy", prediction)
+    np.save(tmp_path / "truth.npy", truth)
+    np.save(tmp_path / "empty.npy", truth * 0)
+    expected = score(prediction, truth)
+
+    table = sennet_score(tmp_path / "prediction.npy", tmp_path / "truth.npy")
+    assert table.returncode == 0
+    assert f"surface Dice, 0 voxels  {expected.surface_dice_0:.4f}" in table.stdout
+
+    printed = json.loads(sennet_score(tmp_path / "prediction.npy", tmp_path / "truth.npy", "--json").stdout)
+    assert list(printed)[:5] == SCORES
+    assert [printed[name] for name in SCORES] == [getattr(expected, name) for name in SCORES]
+
+    printed = json.loads(sennet_score(tmp_path / "empty.npy", tmp_path / "truth.npy", "--json").stdout)
+    assert (printed["precision"], printed["recall"]) == (None, 0)
+
+
+def test_the_command_says_what_is_wrong_and_exits_with_2(tmp_path):
+    """One line on stderr, nothing on stdout, no traceback."""
+    prediction, truth = masks()
+    np.save(tmp_path / "prediction.npy", prediction * np.uint8(7))
+    np.save(tmp_path / "truth.npy", truth)
+    refused = sennet_score(tmp_path / "prediction.npy", tmp_path / "truth.npy")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_help_answers_at_once():
+    """Within half a second, best of five on a busy machine, and it names both arguments."""
+    seconds = [math.inf]
+    while min(seconds) >= 0.5 and len(seconds) <= 5:
+        started = time.perf_counter()
+        shown = sennet_score("--help").stdout
+        seconds.append(time.perf_counter() - started)
+    assert "PREDICTION" in shown
+    assert "TRUTH" in shown
+    assert min(seconds) < 0.5
