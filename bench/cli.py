@@ -1,0 +1,23 @@
+"""The command `sennet-bench`: phantoms, timings, comparisons."""
+
+import typer
+
+from sennet_bench.phantom_command import phantom
+from sennet_engine.cli.run import run
+
+app = typer.Typer(
+    help="Make phantoms, and measure how fast and how good the toolchain is.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+app.command("phantom")(phantom)
+
+
+@app.callback()
+def _commands() -> None:
+    """Make phantoms, and measure how fast and how good the toolchain is."""
+
+
+def main() -> None:
+    """Run the command line; exits with 2 on an error that a person can mend."""
+    run(app)

@@ -1,0 +1,68 @@
+"""The command `sennet-bench phantom`."""
+
+from pathlib import Path
+
+import pytest
+import tifffile
+
+from sennet_bench.cli import main
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["sennet-bench", *arguments])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    return int(leaving.value.code or 0)
+
+
+def test_it_writes_a_phantom_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files named on stdout exist and have the shape and the voxel size asked for."""
+    out = tmp_path / "p"
+    options = ["--shape", "4,96,80", "--kidney", "3", "--seed", "7", "--keep", "0.85", "--voxel-size", "63.08"]
+    assert call(monkeypatch, "phantom", str(out), *options) == 0
+    printed = capsys.readouterr().out
+    for name in ("image.tif", "labels.tif", "veins.tif", "labels_sparse.tif", "phantom.json"):
+        assert str(out / name) in printed
+        assert (out / name).exists()
+    assert "vessels: " in printed
+    with tifffile.TiffFile(out / "image.tif") as file:
+        assert file.series[0].shape == (4, 96, 80)
+        assert 'PhysicalSizeX="63.08"' in (file.ome_metadata or "")
+
+
+def test_an_existing_folder_is_refused_unless_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 and one line; with --overwrite it works."""
+    command = ["phantom", str(tmp_path), "--shape", "1,32,32"]
+    assert call(monkeypatch, *command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert call(monkeypatch, *command, "--overwrite", "--content", "gel") == 0
+    assert (tmp_path / "image.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shape", "64,512"], "expected three whole numbers"),
+        (["--shape", "64,512,x"], "expected three whole numbers"),
+        (["--shape", "0,512,512"], "1 or more"),
+        (["--kidney", "4"], "expected one of 1, 2, 3"),
+        (["--keep", "1.2"], "expected a share"),
+        (["--content", "liver"], "expected one of kidney, gel"),
+        (["--voxel-size", "-1"], "expected 5 to 500"),
+    ],
+)
+def test_bad_values_end_in_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    options: list[str], message: str,
+) -> None:  # fmt: skip
+    """Exit code 2, the expectation in the message, and nothing left behind."""
+    assert call(monkeypatch, "phantom", str(tmp_path / "p"), *options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
