@@ -1,0 +1,154 @@
+"""Crops: decided by seed, epoch and index alone; images and labels stay together."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from sennet_trainer.crops import EpochCrops
+from sennet_trainer.labelled_volume import cached_volume
+from sennet_trainer.settings import AugmentationSettings, FitSettings
+
+from .conftest import tubes_zyx
+
+SettingsOf = Callable[..., FitSettings]
+
+UNCHANGED = {name: 0.0 for name in AugmentationSettings.model_fields if name not in ("scale", "rotate", "shift")}
+FLIPS_ONLY = UNCHANGED | {"flip": 0.5}
+
+
+def crops_of(settings: FitSettings, cache: Path, *, epoch: int = 0) -> EpochCrops:
+    """The training crops of an epoch."""
+    volumes = [cached_volume(volume, cache) for volume in settings.volumes if volume.role == "train"]
+    return EpochCrops(volumes, settings, epoch=epoch)
+
+
+def stacked(crops: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """All crops of an epoch as [N, 1, side, side] grey levels and labels."""
+    pairs = [crops[index] for index in range(len(crops))]
+    return torch.stack([grey for grey, _ in pairs]), torch.stack([labels for _, labels in pairs])
+
+
+def test_crops_do_not_depend_on_order_or_workers(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Asked for backwards, or by two worker processes, they are the same crops."""
+    crops = crops_of(settings_of(), tmp_path)
+    grey, labels = stacked(crops)
+    backwards = [crops[index] for index in reversed(range(len(crops)))][::-1]
+    loaded = list(DataLoader(crops, batch_size=4, num_workers=2))
+    assert torch.equal(grey, torch.stack([pair[0] for pair in backwards]))
+    assert torch.equal(grey, torch.cat([pair[0] for pair in loaded]))
+    assert torch.equal(labels, torch.cat([pair[1] for pair in loaded]))
+
+
+def test_epochs_and_seeds_have_their_own_crops(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """No crop comes twice."""
+    runs = [
+        stacked(crops_of(settings_of(seed=seed), tmp_path, epoch=epoch))[0] for seed, epoch in ((0, 0), (0, 1), (1, 0))
+    ]
+    every = torch.cat(runs).flatten(1)
+    assert len(torch.unique(every, dim=0)) == len(every)
+
+
+def test_unaugmented_crops_are_pieces_of_the_volume(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """With everything turned off, a crop is found in the volume, with its labels at the same place."""
+    settings = settings_of(augmentation=UNCHANGED, crops={"side": 32, "per_epoch": 8})
+    volume = cached_volume(settings.volumes[0], tmp_path)
+    images, labels = volume.along("z")
+    windows = np.lib.stride_tricks.sliding_window_view(images, (32, 32), axis=(1, 2))
+    for grey, marks in (crops_of(settings, tmp_path)[index] for index in range(8)):
+        corner = grey[0].numpy()
+        ((z, y, x),) = np.argwhere(
+            (windows[..., 0, :] == corner[0]).all(-1) & (windows[..., 31, :] == corner[31]).all(-1)
+        )
+        assert np.array_equal(images[z, y : y + 32, x : x + 32], corner)
+        assert np.array_equal(labels[z, y : y + 32, x : x + 32], marks[0].numpy())
+
+
+def test_flips_are_drawn_apart(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """All eight symmetries of the square occur: one flip does not bring the other with it."""
+    settings = settings_of(augmentation=FLIPS_ONLY, crops={"side": 96, "per_epoch": 96})
+    settings = settings.model_copy(update={"volumes": [settings.volumes[0].model_copy(update={"slices": (0, 1)})]})
+    grey, _ = stacked(crops_of(settings, tmp_path))
+    assert len(torch.unique(grey.flatten(1), dim=0)) == 8
+
+
+def test_augmented_labels_follow_their_vessels(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Under the whole augmentation, labelled pixels stay darker than the others in nearly every crop."""
+    grey, labels = stacked(crops_of(settings_of(crops={"side": 64, "per_epoch": 64}), tmp_path))
+    assert grey.dtype == labels.dtype == torch.uint8
+    assert set(labels.unique().tolist()) == {0, 1}
+    darker = [
+        one[marks > 0].float().mean() < one[marks == 0].float().mean()
+        for one, marks in zip(grey, labels, strict=True)
+        if 0 < marks.sum() < marks.numel()
+    ]
+    assert np.mean(darker) > 0.95
+
+
+def test_vessel_share_decides_how_many_crops_hold_vessels(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Centred on a labelled voxel, every crop holds one; drawn anywhere, fewer do."""
+
+    def share(vessel_share: float) -> float:
+        crops = {"side": 32, "per_epoch": 64, "vessel_share": vessel_share}
+        _, labels = stacked(crops_of(settings_of(augmentation=UNCHANGED, crops=crops), tmp_path))
+        return float((labels.flatten(1).sum(1) > 0).float().mean())
+
+    assert share(1.0) == 1.0
+    assert share(0.0) < 0.95
+
+
+@pytest.mark.parametrize("axis", ["z", "y", "x"])
+def test_planes_smaller_than_a_crop_are_mirrored(settings_of: SettingsOf, tmp_path: Path, axis: str) -> None:
+    """A volume of 12 planes gives crops of 64 along every axis, with labels."""
+    settings = settings_of(augmentation=UNCHANGED, crops={"side": 64, "per_epoch": 4, "vessel_share": 1.0})
+    volume = settings.volumes[0].model_copy(update={"axes": axis})
+    grey, labels = stacked(crops_of(settings.model_copy(update={"volumes": [volume]}), tmp_path))
+    assert grey.shape == (4, 1, 64, 64)
+    assert labels.flatten(1).any(1).all()
+
+
+def test_hard_negative_needs_no_labels(settings_of: SettingsOf, tubes: Path, tmp_path: Path) -> None:
+    """With allow_empty a volume without labels gives crops without a labelled pixel."""
+    volumes = [{"images": tubes / "train.tif", "allow_empty": True, "axes": "z"}]
+    _, labels = stacked(crops_of(settings_of(volumes=volumes), tmp_path))
+    assert not labels.any()
+
+
+def test_inverted_volume_is_cached_inverted(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """invert = true turns bright into dark after windowing."""
+    volume = settings_of().volumes[0]
+    plain = cached_volume(volume, tmp_path).images
+    inverted = cached_volume(volume.model_copy(update={"invert": True}), tmp_path).images
+    assert np.array_equal(255 - plain, inverted)
+
+
+def test_slices_of_a_volume_are_windowed_as_the_whole(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """A range of planes looks as it does in the whole volume: the engine's window knows no range."""
+    volume = settings_of().volumes[0]
+    part = cached_volume(volume.model_copy(update={"slices": (3, 7)}), tmp_path)
+    whole = cached_volume(volume, tmp_path)
+    assert np.array_equal(part.images, whole.images[3:7])
+    assert np.array_equal(part.labels, whole.labels[3:7])
+    assert part.labels.ravel()[part.labelled].all()
+    assert part.labelled.size == part.labels.sum()
+
+
+def test_cache_is_made_again_when_its_input_changes(settings_of: SettingsOf, tubes: Path, tmp_path: Path) -> None:
+    """A changed file is read again; a half-written cache is never used."""
+    import tifffile
+
+    volume = settings_of().volumes[0]
+    before = cached_volume(volume, tmp_path)
+    assert cached_volume(volume, tmp_path) == before
+    grey, _ = tubes_zyx(7)
+    tifffile.imwrite(tubes / "train.tif", grey)
+    half = cached_volume(volume, tmp_path / "elsewhere").folder.name
+    (tmp_path / f"{half}.partial").mkdir()
+    (tmp_path / f"{half}.partial" / "images.npy").write_bytes(b"half")
+    after = cached_volume(volume, tmp_path)
+    assert after.folder != before.folder
+    assert not np.array_equal(after.images, before.images)

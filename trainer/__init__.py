@@ -1,0 +1,1 @@
+"""From sparse labels to pseudo-labelled, trained models."""

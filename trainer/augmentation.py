@@ -1,0 +1,82 @@
+"""The augmentation of the third-place solution, in its order, drawn from a given random generator.
+
+The order and the probabilities are those of the released code of that solution; see `AugmentationSettings`. Strengths
+that it leaves to its library are set here, so that vessels of one pixel survive them.
+"""
+
+import os
+import random
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sennet_trainer.settings import AugmentationSettings
+
+UInt8 = npt.NDArray[np.uint8]
+
+HALF = 128
+
+
+class Augmentation:
+    """Changes a crop and its labels together. Equal generators give equal results."""
+
+    def __init__(self, settings: AugmentationSettings) -> None:
+        self._noise = settings.noise
+        self._transforms = _transforms_from(settings)
+
+    def __call__(self, grey: UInt8, labels: UInt8, generator: np.random.Generator) -> tuple[UInt8, UInt8]:
+        """The changed uint8 [Y, X] grey levels and 0/1 labels of the same shape."""
+        # One generator is handed to all transforms: seeding them through `Compose` would give each the same seed,
+        # and a horizontal flip would always come with a vertical one.
+        self._transforms.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+        # Labels are warped as grey levels and cut at half: thin vessels break less than under nearest neighbours.
+        changed = self._transforms(image=grey, mask=labels * np.uint8(255))
+        return self._with_noise(changed["image"], generator), (changed["mask"] >= HALF).astype(np.uint8)
+
+    def _with_noise(self, grey: UInt8, generator: np.random.Generator) -> UInt8:
+        sigma = self._noise * generator.random() * generator.random() * float(grey.std())
+        if sigma == 0:
+            return np.ascontiguousarray(grey)
+        noisy = grey + generator.normal(0, sigma, grey.shape)
+        return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def _transforms_from(settings: AugmentationSettings) -> Any:
+    # The library asks PyPI for its newest version while it is imported, unless told not to.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations as A
+
+    border = cv2.BORDER_REFLECT_101
+    return A.Compose(
+        [
+            A.HorizontalFlip(p=settings.flip),
+            A.VerticalFlip(p=settings.flip),
+            A.RandomRotate90(p=settings.flip),
+            A.Affine(
+                scale=settings.scale,
+                keep_ratio=True,
+                translate_percent={"x": (-settings.shift, settings.shift), "y": (-settings.shift, settings.shift)},
+                rotate=(-settings.rotate, settings.rotate),
+                border_mode=border,
+                p=settings.shift_scale_rotate,
+            ),
+            A.OneOf(
+                [A.GaussianBlur(), A.MedianBlur((3, 5)), A.MotionBlur((3, 5)), A.GaussNoise((0.02, 0.1))],
+                p=settings.blur_or_noise,
+            ),
+            A.RandomBrightnessContrast(0.2, 0.2, p=settings.brightness_contrast),
+            A.RandomGamma((80, 120), p=settings.gamma),
+            A.OneOf(
+                [
+                    A.ElasticTransform(alpha=60, sigma=8, border_mode=border),
+                    A.GridDistortion(num_steps=5, distort_limit=0.3, border_mode=border),
+                    A.OpticalDistortion(distort_limit=0.3, border_mode=border),
+                ],
+                p=settings.distortion,
+            ),
+            A.OneOf([A.Sharpen(), A.CLAHE()], p=settings.sharpen_or_clahe),
+        ],
+        mask_interpolation=cv2.INTER_LINEAR,
+    )

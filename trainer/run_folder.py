@@ -1,0 +1,196 @@
+"""The folder of a training run: its settings, its state, its weights.
+
+run.json                resolved settings, versions, state ("training" or "complete")
+checkpoint.safetensors  everything needed to go on
+network.safetensors     the network of the best validated epoch (of the last one without validation), with its scores
+metrics.csv, curve.png  one row, one point an epoch
+cache/                  volumes windowed to uint8
+"""
+
+import json
+import logging
+import platform
+import shutil
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sennet_engine import __version__
+from sennet_engine.card import Threshold
+from sennet_engine.config import validated
+from sennet_engine.errors import ModelError, OutputError
+from sennet_trainer.checkpoint import load_tensors, save_tensors
+from sennet_trainer.network import Segmenter, build_segmenter
+from sennet_trainer.settings import FitSettings
+from sennet_trainer.validation import ValidationScore
+from sennet_trainer.whole_file import write_whole
+
+RECORD, CHECKPOINT, NETWORK = "run.json", "checkpoint.safetensors", "network.safetensors"
+METRICS, CURVE, CACHE = "metrics.csv", "curve.png", "cache"
+
+# Settings that do not change the result, and may differ when a run is resumed.
+FREE_SETTINGS = ("training.workers",)
+PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What run.json holds: the settings that a run was started with, the versions, and whether it is complete."""
+
+    settings: FitSettings
+    versions: dict[str, str]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A trained network with all that its model card needs.
+
+    Attributes:
+        segmenter: in evaluation mode, on the CPU.
+        threshold: the best validated one with its stable range; 0.5 without a range where nothing was validated.
+        epoch: the epoch that the weights are of, counted from 1.
+        scores: {"surface_dice", "dice"} by validation volume and axis; empty where nothing was validated.
+        complete: whether the training has reached its last epoch.
+    """
+
+    name: str
+    settings: FitSettings
+    segmenter: Segmenter
+    voxel_size_um: float
+    threshold: Threshold
+    epoch: int
+    scores: dict[str, dict[str, float]]
+    versions: dict[str, str]
+    complete: bool
+
+
+def load_run(run: Path) -> TrainedRun:
+    """The trained network of the run folder `run`. Nothing is downloaded and nothing is executed from it.
+
+    Raises:
+        ModelError: the folder is not a run, has no trained network yet, or its files do not belong together.
+    """
+    record = read_record(run)
+    segmenter = build_segmenter(record.settings.network)
+    tensors, facts = load_tensors(run / NETWORK)
+    try:
+        segmenter.load_state_dict(tensors)
+        epoch, scores, threshold = facts["epoch"], facts["scores"], Threshold(**facts["threshold"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{run / NETWORK}: does not belong to {run / RECORD}: {error}; train again") from error
+    return TrainedRun(
+        name=record.settings.name,
+        settings=record.settings,
+        segmenter=segmenter.eval(),
+        voxel_size_um=record.settings.voxel_size_um,
+        threshold=threshold,
+        epoch=epoch,
+        scores=scores,
+        versions=record.versions,
+        complete=record.complete,
+    )
+
+
+def save_network(run: Path, segmenter: Segmenter, *, epoch: int, score: ValidationScore | None) -> None:
+    """Keep the weights of `epoch` with what its validation found."""
+    threshold = score.threshold if score else Threshold(value=0.5)
+    facts = {"epoch": epoch, "scores": score.volumes if score else {}, "threshold": threshold.model_dump()}
+    save_tensors(run / NETWORK, segmenter.state_dict(), facts)
+
+
+def start_run(run: Path, settings: FitSettings, *, overwrite: bool) -> RunRecord:
+    """The record of a new run in the folder `run`, or of the one of the same settings that is there.
+
+    Args:
+        overwrite: delete what another run left there.
+
+    Raises:
+        OutputError: the folder holds something else, or a run of other settings (says which), or cannot be written.
+    """
+    new = RunRecord(settings=settings, versions=_versions(), complete=False)
+    if run.is_file():
+        raise OutputError(f"{run}: is a file, expected a folder; choose another --out")
+    if run.is_dir() and any(run.iterdir()):
+        if not (run / RECORD).exists():
+            raise OutputError(f"{run}: holds files but no {RECORD}, so it is not a run; choose another --out")
+        if not overwrite:
+            return _record_to_resume(run, new)
+        _clear(run)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        _write_record(run, new)
+    except OSError as error:
+        raise OutputError(f"{run}: cannot be written ({error.strerror}); choose another --out") from error
+    return new
+
+
+def complete_run(run: Path, record: RunRecord) -> RunRecord:
+    """Note that the run has reached its last epoch."""
+    done = replace(record, complete=True)
+    _write_record(run, done)
+    return done
+
+
+def abandon_run(run: Path) -> None:
+    """Take back a run that could not begin: delete its files, and the folder where nothing else lies in it."""
+    _clear(run)
+    if not any(run.iterdir()):
+        run.rmdir()
+
+
+def read_record(run: Path) -> RunRecord:
+    """Read run.json. Raises ModelError where the folder is not a run or the file is damaged."""
+    path = run / RECORD
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        settings, versions, complete = facts["settings"], facts["versions"], facts["complete"]
+    except OSError as error:
+        raise ModelError(f"{run}: is not a run folder ({RECORD}: {error.strerror}); give the --out of a fit") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: is damaged ({error}); train again with --overwrite") from error
+    return RunRecord(validated(settings, FitSettings, source=str(path)), versions, complete)
+
+
+def _record_to_resume(run: Path, new: RunRecord) -> RunRecord:
+    there = read_record(run)
+    before, now = (_flat(record.settings.model_dump(mode="json")) for record in (there, new))
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key not in FREE_SETTINGS]
+    if changed:
+        lines = [f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in changed]
+        raise OutputError(
+            "\n  ".join([f"{run}: holds a run of other settings; choose another --out or give --overwrite", *lines])
+        )
+    if there.versions != new.versions:
+        other = [f"{name} {there.versions.get(name)} then, {new.versions[name]} now" for name in new.versions
+                 if there.versions.get(name) != new.versions[name]]  # fmt: skip
+        logger.warning("%s goes on with other versions, so its bits may differ: %s", run, "; ".join(other))
+    return replace(there, settings=new.settings)
+
+
+def _clear(run: Path) -> None:
+    """Delete the files of a run, and nothing else that may lie there."""
+    for name in (RECORD, CHECKPOINT, NETWORK, METRICS, CURVE):
+        (run / name).unlink(missing_ok=True)
+    shutil.rmtree(run / CACHE, ignore_errors=True)
+
+
+def _write_record(run: Path, record: RunRecord) -> None:
+    facts = asdict(record) | {"settings": record.settings.model_dump(mode="json")}
+    write_whole(run / RECORD, json.dumps(facts, indent=2).encode())
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Nested tables and lists as one table with dotted keys."""
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for name, item in items for k, v in _flat(item, f"{key}.{name}" if key else str(name)).items()}
+    return {key: value}
+
+
+def _versions() -> dict[str, str]:
+    found = {package: version(package) for package in PACKAGES}
+    return {"sennet": __version__, "python": platform.python_version(), **found}
