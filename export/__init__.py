@@ -1,0 +1,1 @@
+"""From a checkpoint to model files, each proven equal."""
