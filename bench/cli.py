@@ -3,6 +3,7 @@
 import typer
 
 from sennet_bench.phantom_command import phantom
+from sennet_bench.quality_command import quality
 from sennet_engine.cli.run import run
 
 app = typer.Typer(
@@ -11,6 +12,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("phantom")(phantom)
+app.command("quality")(quality)
 
 
 @app.callback()

@@ -16,6 +16,7 @@ def phantom(
     keep: Annotated[float | None, typer.Option(help="Share of the vessel voxels in labels_sparse.tif.")] = None,
     voxel_size: Annotated[float, typer.Option(help="In µm; the organ fits the plane at 50.")] = 50.0,
     content: Annotated[str, typer.Option(help="kidney, or gel: mounting gel without an organ.")] = "kidney",
+    bits: Annotated[int, typer.Option(help="Of a voxel of image.tif: 16, or 8 as in the published slices.")] = 16,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
 ) -> None:
     """Make a phantom: image, labels of the arteries, and the veins that look almost like them.
@@ -26,7 +27,7 @@ def phantom(
     """
     from sennet_trainer.phantom import PhantomSettings, make_phantom, write_phantom
 
-    values: dict[str, Any] = {"kidney": kidney, "content": content}
+    values: dict[str, Any] = {"kidney": kidney, "content": content, "bits": bits}
     settings = PhantomSettings(
         shape_zyx=_shape(shape), seed=seed, voxel_size_um=voxel_size, keep=keep, **values
     )  # fmt: skip

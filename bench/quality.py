@@ -1,0 +1,98 @@
+"""How good a model is on labelled volumes, beside a tuned baseline, and how often it takes a vein for an artery."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sennet_bench.dark_blobs import tuned_dark_blobs
+from sennet_engine.bundle import open_bundle
+from sennet_engine.errors import VolumeError
+from sennet_engine.metrics.score import score_masks
+from sennet_engine.pipeline import predicted_slabs
+from sennet_engine.plan import PlanRequest, make_plan
+from sennet_engine.predictor import OnnxruntimePredictor
+from sennet_engine.volumes.open import open_volume
+from sennet_engine.volumes.volume import ArrayVolume
+from sennet_engine.window import surveyed_window
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class QualityRow:
+    """Scores of one method on one volume, 0 to 1.
+
+    Attributes:
+        vein_precision: of the predicted voxels that are artery or vein, the share that is artery; None without veins.
+    """
+
+    volume: str
+    method: str
+    surface_dice_0: float
+    dice: float
+    precision: float
+    recall: float
+    vein_precision: float | None
+
+
+def quality_rows(folder: Path, model: Path) -> list[QualityRow]:
+    """Score the bundle `model` and the tuned dark-blob baseline on a folder that `sennet-bench phantom` writes.
+
+    Args:
+        folder: holds image.tif and labels.tif, and veins.tif where unlabelled veins are known. Read whole: keep it small.
+
+    Raises:
+        VolumeError: a file is missing or cannot be read, or the shapes differ.
+    """
+    truth = _mask(folder / "labels.tif")
+    veins = _mask(folder / "veins.tif") if (folder / "veins.tif").exists() else None
+    with open_volume(folder / "image.tif") as volume:
+        if truth.shape != volume.shape_zyx:
+            raise VolumeError(f"{folder}: got labels of shape {truth.shape}, expected {volume.shape_zyx} as the image")
+        window = surveyed_window(volume)
+        bundle = open_bundle(model)
+        plan = make_plan(volume.shape_zyx, bundle.card, PlanRequest())
+        grey, masks = [], []
+        with OnnxruntimePredictor(bundle, threads=os.cpu_count() or 1) as predictor:
+            for result in predicted_slabs(volume, predictor, plan, window=window):
+                grey.append(result.grey)
+                masks.append(result.canvas.mask(plan.threshold_milli))
+    planes = np.concatenate(grey)
+    blobs = tuned_dark_blobs(planes, truth)
+    found = {bundle.card.name: np.concatenate(masks), "dark blobs": np.stack([blobs.mask(plane) for plane in planes])}
+    return [_row(folder.name, method, mask, truth, veins) for method, mask in found.items()]
+
+
+def markdown_table(rows: list[QualityRow]) -> str:
+    """The rows as a Markdown table."""
+    heads = list(asdict(rows[0]))
+    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
+    lines += [" | ".join(_cell(value) for value in asdict(row).values()) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _row(volume: str, method: str, mask: Mask, truth: Mask, veins: Mask | None) -> QualityRow:
+    scores = score_masks(ArrayVolume(mask.astype(np.uint8)), ArrayVolume(truth.astype(np.uint8)))
+    vein_precision = None
+    if veins is not None:
+        arteries_found, veins_found = int(np.count_nonzero(mask & truth)), int(np.count_nonzero(mask & veins))
+        vein_precision = arteries_found / max(1, arteries_found + veins_found)
+    return QualityRow(
+        volume=volume, method=method, surface_dice_0=scores.surface_dice_0, dice=scores.dice,
+        precision=scores.precision, recall=scores.recall, vein_precision=vein_precision,
+    )  # fmt: skip
+
+
+def _mask(path: Path) -> Mask:
+    with open_volume(path) as volume:
+        mask: Mask = volume.read_planes(0, volume.shape_zyx[0]) != 0
+        return mask
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
