@@ -28,6 +28,7 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train as CONFIG.toml says. The same command goes on with a training that was interrupted."""
+    from sennet_trainer.allocator import keep_freed_memory
     from sennet_trainer.device import device_from_name
     from sennet_trainer.fit import fit as train
     from sennet_trainer.fit_progress import FitProgress
@@ -35,6 +36,7 @@ def fit(
 
     settings = load_fit_settings(config)
     folder = out or Path("runs") / settings.name
+    keep_freed_memory()
     with FitProgress(settings.name, quiet=quiet) as observer:
         try:
             progress = train(settings, folder, device=device_from_name(device), observer=observer, overwrite=overwrite)

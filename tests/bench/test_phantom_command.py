@@ -32,6 +32,14 @@ def test_it_writes_a_phantom_and_says_where(
         assert 'PhysicalSizeX="63.08"' in (file.ome_metadata or "")
 
 
+def test_8_bits_end_in_an_8_bit_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --bits 8 the image is uint8, in the grey levels of the published slices."""
+    assert call(monkeypatch, "phantom", str(tmp_path / "p"), "--shape", "1,64,64", "--bits", "8") == 0
+    image = tifffile.imread(tmp_path / "p" / "image.tif")
+    assert image.dtype == "uint8"
+    assert 60 < image.mean() < 120
+
+
 def test_an_existing_folder_is_refused_unless_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +61,7 @@ def test_an_existing_folder_is_refused_unless_overwritten(
         (["--kidney", "4"], "expected one of 1, 2, 3"),
         (["--keep", "1.2"], "expected a share"),
         (["--content", "liver"], "expected one of kidney, gel"),
+        (["--bits", "12"], "expected 8 or 16"),
         (["--voxel-size", "-1"], "expected 5 to 500"),
     ],
 )

@@ -13,6 +13,7 @@ from sennet_trainer.phantom.tubes import NearTubes
 
 BLUR_SIGMA = 0.57
 TEXTURE_SIGMA = 2.2
+GLOW_LENGTH = 6.5  # units of 50 µm over which the brightness outside of the surface falls to 1/e, in all scans alike
 QUIET_SHARE = 0.25  # share of the noise's variance in tissue that does not grow with brightness
 
 
@@ -25,19 +26,23 @@ class Lumens:
 
 
 def paint_organ(image: Field, organ: OrganFields, frame: Frame, look: Look, rng: np.random.Generator) -> None:
-    """Lay fat, parenchyma and capsule over the gel of `image`, in place."""
+    """Lay fat, the glow outside of the surface, parenchyma and capsule over the gel of `image`, in place."""
     shape, scale = frame.shape_zyx, frame.scale
     fat = np.clip(organ.in_fat / (6 * scale), 0, 1)
     if fat.any():
         level = np.float32(look.fat) + np.float32(0.25 * look.gel_sd) * cloud(shape, pitch=6 * scale, rng=rng)
         image += fat * (level - image)
     below = organ.below_surface
+    side = cloud(shape, pitch=150 * scale, rng=rng)
+    outside = np.exp(np.minimum(below, 0) / np.float32(GLOW_LENGTH * scale))
+    image += np.float32(look.glow * (look.tissue - look.gel)) * np.clip(1 + 0.2 * side, 0.5, 1.5) * outside
     tissue = _tissue(below, frame, look, rng)
     inside = np.clip(below + 0.5, 0, 1)
     image += inside * (tissue - image)
-    thickness = np.float32(1.2 * scale)
-    rim = np.exp(-np.abs(below - thickness) / thickness)
-    bright = np.clip(0.6 + 0.6 * cloud(shape, pitch=110 * scale, rng=rng), 0.1, 2.0)
+    # The capsule is thick and bright along some of the contour, hardly to be seen along the rest.
+    thickness = np.float32(scale) * np.clip(1.2 + 0.6 * side, 0.8, 2.6)
+    rim = np.exp(-np.maximum(np.abs(below - thickness) - 0.5 * thickness, 0) / np.float32(scale))
+    bright = np.clip(0.6 + 0.4 * cloud(shape, pitch=50 * scale, rng=rng) + 0.6 * side, 0.05, 2.4)
     bright *= np.clip(1 - fat, 0.15, 1)
     image += np.float32(look.rim) * bright * rim
 
@@ -51,7 +56,7 @@ def paint_lumen(image: Field, lumens: Lumens, frame: Frame, look: Look, *, depth
     level = look.lumen_small + (look.lumen_large - look.lumen_small) * wide
     # The middle of a wide lumen comes close to the gel, with which it is filled.
     level -= (look.lumen_large - look.gel) * 0.6 * np.clip((-near.distance / frame.scale - 2) / 8, 0, 1)
-    level = look.tissue + (level - look.tissue) * _of_branch(near, 0.12, 1.0) * depth
+    level = look.tissue + (level - look.tissue) * _of_branch(near, 0.10, 1.0) * depth
     flat[near.index] += inside * (level.astype(np.float32) - flat[near.index])
 
 
@@ -76,18 +81,29 @@ def paint_wall(
     wide = np.clip((radius - 1.5) / 4, 0, 1).astype(np.float32)
     in_tissue = np.clip(organ.below_surface.reshape(-1)[near.index] / (6 * frame.scale), 0, 1)
     # Outside of the parenchyma the wall of an artery is thick and stands alone.
-    plateau = 0.35 + 0.65 * wide + (1 - in_tissue) * np.minimum(0.45 * radius, thickest)
+    plateau = 0.35 + 0.65 * wide + (1 - in_tissue) * np.minimum(0.6 * radius, thickest)
     decay = look.decay_small + (look.decay_large - look.decay_small) * wide
     uneven = np.exp(0.3 * cloud(frame.shape_zyx, pitch=14 * frame.scale, rng=rng).reshape(-1)[near.index])
     profile = np.exp(-np.maximum(distance - plateau, 0) / decay)
-    rise = height * (look.wall_small + (look.wall_large - look.wall_small) * wide) * _of_branch(near, 0.35, 2.0)
+    rise = height * (look.wall_small + (look.wall_large - look.wall_small) * wide) * _of_branch(near, 0.25, 2.0)
     level = np.float32(look.tissue) + rise * uneven * np.exp(-distance / (3 * decay))
     ground = flat[near.index]
     # Wide vessels lie in fibrous tissue: patchy streaks that fade within some voxels.
     fibrous = np.clip(0.5 + 1.1 * cloud(frame.shape_zyx, pitch=5 * frame.scale, rng=rng).reshape(-1)[near.index], 0, 3)
     glow = 0.45 * rise * wide * np.exp(-distance / 6) * fibrous * uneven
-    thick = np.where(in_tissue < 1, profile * (level - ground) * (1 - in_tissue), 0)
+    soft = np.maximum(profile, look.glow * np.exp(-np.maximum(distance - plateau, 0) / GLOW_LENGTH))
+    thick = np.where(in_tissue < 1, soft * (level - ground) * (1 - in_tissue), 0)
     flat[near.index] += (profile * rise * uneven + glow) * in_tissue + thick
+
+
+def add_clots(image: Field, lumens: Lumens, frame: Frame, look: Look, rng: np.random.Generator) -> None:
+    """Fill parts of wide tubes in `image` with bright smooth clots, in place."""
+    near, radius = lumens.near, lumens.radius
+    flat = image.reshape(-1)
+    rounded = cloud(frame.shape_zyx, pitch=14 * frame.scale, rng=rng).reshape(-1)[near.index]
+    clot = np.clip((rounded - np.float32(1.1)) * 6, 0, 1) * np.clip(-near.distance, 0, 1) * (radius > 4)
+    level = np.float32(look.tissue + 0.25 * (look.tissue - look.gel))
+    flat[near.index] += clot * (level - flat[near.index])
 
 
 def add_spots(image: Field, organ: OrganFields, frame: Frame, look: Look, rng: np.random.Generator) -> None:

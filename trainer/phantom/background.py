@@ -5,7 +5,6 @@ import numpy.typing as npt
 
 from sennet_trainer.phantom.frame import Field, Frame, cloud, coarse_shape, fine_from_coarse
 from sennet_trainer.phantom.look import Look
-from sennet_trainer.phantom.organ import OrganFields
 
 SHARD_STEP = 2  # voxels between the points at which shards are drawn
 SHARD_VOLUMES = 1.3  # how many times over the pieces fill the gel
@@ -55,16 +54,17 @@ def add_rings(image: Field, frame: Frame, strength: float, rng: np.random.Genera
 def add_streaks(image: Field, frame: Frame, strength: float, rng: np.random.Generator) -> None:
     """Add the artefact of a dense speck at the edge of the plane to `image`, in place: a black core, rays around it."""
     side = rng.integers(4)
-    along, outside = rng.uniform(0.05, 0.95), rng.uniform(-0.02, 0.06)
+    along, outside = rng.uniform(0.05, 0.95), rng.uniform(-0.02, 0.10)
     at = [(outside, along), (1 - outside, along), (along, outside), (along, 1 - outside)][side]
     radius = _distance_from(frame, np.array(at))
     origin = np.array(at) * (np.array(frame.shape_zyx[1:]) - 1)
     dy, dx = (axis - o for axis, o in zip(np.ogrid[: frame.shape_zyx[1], : frame.shape_zyx[2]], origin, strict=True))
     turn = (np.arctan2(dy, dx) / (2 * np.pi) + 0.5) * 180
     rays = np.convolve(np.r_[(rough := rng.standard_normal(180)), rough], [0.15, 0.2, 0.3, 0.2, 0.15], "same")[:181]
-    rays = np.sign(rays) * np.abs(2 * rays) ** 2.5
+    rays = np.clip(np.sign(rays) * np.abs(2 * rays) ** 2.5, -1.2, 2.5)
     fan = np.interp(turn, np.arange(181), rays)
-    reach = rng.uniform(15, 45) * frame.scale
+    # The strongest rays reach farthest, over a hundred pixels.
+    reach = rng.uniform(12, 32) * frame.scale * (1 + np.abs(fan))
     core = min(rng.uniform(5, 16) * frame.scale, 0.01 * min(frame.shape_zyx[1:]) + 1)
     plane = strength * (1.2 * fan * np.exp(-radius / reach) * (radius > core) - 5 * np.exp(-((radius / core) ** 4)))
     depth = np.arange(frame.shape_zyx[0]) - rng.uniform(0, frame.shape_zyx[0])
@@ -83,21 +83,6 @@ def outside_field_of_view(frame: Frame, rng: np.random.Generator) -> tuple[Field
     outside = np.clip(radius - edge, 0, 1).astype(np.float32)
     ring = np.exp(-(((edge - radius) / (0.05 * edge)) ** 2)) * (radius < edge)
     return outside, ring.astype(np.float32)
-
-
-def add_wisps(image: Field, organ: OrganFields, frame: Frame, look: Look, rng: np.random.Generator) -> None:
-    """Add thin bright sheets to `image`, in place: septa in the fat, and shreds that hang on the capsule."""
-    shape, scale = frame.shape_zyx, frame.scale
-    outside = np.clip(0.5 - organ.below_surface / scale, 0, 1)
-    places = (
-        (np.clip(organ.in_fat / (3 * scale), 0, 1), 28.0, 1.0),
-        (np.exp(np.minimum(organ.below_surface, 0) / (9 * scale)), 12.0, 1.2),
-    )
-    for zone, pitch, rarity in places:
-        # A sheet runs where a smooth field crosses zero; about two voxels thick, given the field's usual slope.
-        sheet = np.exp(-((cloud(shape, pitch=pitch * scale, rng=rng) * np.float32(0.45 * pitch)) ** 2))
-        sheet *= zone * np.clip(cloud(shape, pitch=70 * scale, rng=rng) - np.float32(rarity), 0, 1) * outside
-        image += sheet * (np.float32(0.6 * look.tissue + 0.4 * look.gel) - image)
 
 
 def _shards(frame: Frame, size: float, rng: np.random.Generator) -> Field:

@@ -7,24 +7,35 @@ import numpy as np
 import numpy.typing as npt
 
 from sennet_engine.errors import ConfigError
-from sennet_trainer.phantom.appearance import Lumens, add_noise, add_spots, paint_lumen, paint_organ, paint_wall
+from sennet_trainer.phantom.appearance import (
+    Lumens,
+    add_clots,
+    add_noise,
+    add_spots,
+    paint_lumen,
+    paint_organ,
+    paint_wall,
+)
 from sennet_trainer.phantom.background import (
     add_rings,
     add_splinters,
     add_streaks,
-    add_wisps,
     gel,
     outside_field_of_view,
 )
+from sennet_trainer.phantom.fat import add_nodes, add_specks
 from sennet_trainer.phantom.frame import REFERENCE_UM, Field, Frame, cloud
 from sennet_trainer.phantom.look import LOOKS, Kidney, Look
+from sennet_trainer.phantom.membranes import add_flaps, add_septa, add_strands
 from sennet_trainer.phantom.organ import OrganFields, organ_fields, place_organ
 from sennet_trainer.phantom.sparse_labels import kept_voxels
 from sennet_trainer.phantom.tubes import NearTubes, Tubes, near_tubes
 from sennet_trainer.phantom.vessels import Vessels, grow_vessels
 
 Content = Literal["kidney", "gel"]
+Bits = Literal[8, 16]
 Mask = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 # Grey levels of `Look` times this are those of the uint16 slices of the scans.
 GREY_UNIT = 256
@@ -32,7 +43,8 @@ GREY_UNIT = 256
 BARE_GEL_SLOW = 1.6
 # A label ends this many voxels within the edge of the lumen, as the annotators' do; the finest lumen still has one.
 LABEL_INSET = 0.25
-FINEST_DRAWN = 1.05
+FINE_LABEL_INSET = 0.35  # of a lumen whose radius is the finest drawn; from three times that on it is `LABEL_INSET`
+FINEST_DRAWN = 1.15
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,7 @@ class PhantomSettings:
         voxel_size_um: the organ is the same size in µm whatever the voxel; 50 fits it to the plane.
         keep: the share of the vessel voxels that stays in the sparse labels, in (0, 1]; None for no sparse labels.
         content: "kidney", or "gel" for a volume of mounting gel alone.
+        bits: of a voxel of the image; the published slices have 16 or 8.
     """
 
     shape_zyx: tuple[int, int, int]
@@ -54,6 +67,7 @@ class PhantomSettings:
     voxel_size_um: float = REFERENCE_UM
     keep: float | None = None
     content: Content = "kidney"
+    bits: Bits = 16
 
     def __post_init__(self) -> None:
         if len(self.shape_zyx) != 3 or min(self.shape_zyx) < 1:
@@ -70,6 +84,8 @@ class PhantomSettings:
             )
         if self.content not in PAINTERS:
             raise ConfigError(f"content: got {self.content!r}, expected one of {', '.join(PAINTERS)}")
+        if self.bits not in (8, 16):
+            raise ConfigError(f"bits: got {self.bits}, expected 8 or 16")
 
 
 @dataclass(frozen=True)
@@ -77,13 +93,13 @@ class Phantom:
     """A volume and its truth; all arrays [Z, Y, X].
 
     Attributes:
-        image: uint16, 8-bit grey levels of the scan (`look.py`) times 256.
+        image: uint16, 8-bit grey levels of the scan (`look.py`) times 256; or uint8, those levels rounded down.
         labels: uint8 0/1, the lumen of every artery.
         veins: uint8 0/1, dark structures that are no arteries: veins and the collecting system. Disjoint from `labels`.
         sparse_labels: uint8 0/1, `labels` without some subtrees; None if not asked for.
     """
 
-    image: npt.NDArray[np.uint16]
+    image: Image
     labels: Mask
     veins: Mask
     sparse_labels: Mask | None
@@ -106,21 +122,26 @@ def _kidney(settings: PhantomSettings, look: Look, rng: np.random.Generator) -> 
     image = gel(frame, look, rng)
     add_splinters(image, frame, look, rng)
     paint_organ(image, fields, frame, look, rng)
-    add_wisps(image, fields, frame, look, rng)
+    add_strands(image, fields, frame, look, rng)
+    add_septa(image, fields, frame, look, rng)
+    add_flaps(image, organ, fields, frame, look, rng)
+    add_nodes(image, fields, frame, look, rng)
+    add_specks(image, fields, frame, look, rng)
     paint_lumen(image, cavities, frame, look, depth=1.1)
     paint_wall(image, veins, fields, frame, look, height=0.12, thickest=4.0, rng=rng)
     paint_lumen(image, veins, frame, look, depth=1.0)
-    paint_wall(image, arteries, fields, frame, look, height=1.0, thickest=8.0, rng=rng)
+    add_clots(image, veins, frame, look, rng)
+    paint_wall(image, arteries, fields, frame, look, height=1.0, thickest=9.0, rng=rng)
     paint_lumen(image, arteries, frame, look, depth=1.0)
     add_spots(image, fields, frame, look, rng)
 
-    labels = _mask(arteries.near, frame)
-    dark = _mask(veins.near, frame) | _mask(cavities.near, frame)
+    labels = _mask(arteries, frame)
+    dark = _mask(veins, frame) | _mask(cavities, frame)
     # What an artery or its wall covers is no vein to see.
     covered = arteries.near.index[arteries.near.distance < 1.0]
     dark.reshape(-1)[covered] = 0
-    sparse = None if settings.keep is None else _sparse(vessels, arteries.near, frame, settings.keep, rng)
-    return Phantom(_scanned(image, frame, look, rng), labels, dark, sparse)
+    sparse = None if settings.keep is None else _sparse(vessels, arteries, frame, settings.keep, rng)
+    return Phantom(_scanned(image, frame, look, settings.bits, rng), labels, dark, sparse)
 
 
 def _gel(settings: PhantomSettings, look: Look, rng: np.random.Generator) -> Phantom:
@@ -128,9 +149,8 @@ def _gel(settings: PhantomSettings, look: Look, rng: np.random.Generator) -> Pha
     image = gel(frame, look, rng, slow=BARE_GEL_SLOW)
     add_splinters(image, frame, look, rng)
     nothing = np.zeros(settings.shape_zyx, np.uint8)
-    return Phantom(
-        _scanned(image, frame, look, rng), nothing, nothing.copy(), None if settings.keep is None else nothing.copy()
-    )
+    sparse = None if settings.keep is None else nothing.copy()
+    return Phantom(_scanned(image, frame, look, settings.bits, rng), nothing, nothing.copy(), sparse)
 
 
 PAINTERS = {"kidney": _kidney, "gel": _gel}
@@ -145,7 +165,7 @@ def _drawn(
     arteries, veins, cavities = vessels.arteries, vessels.veins, vessels.cavities
     return (
         _lumens(arteries, frame, uneven, ruggedness=0.10, reach=4 + np.minimum(2.2 * arteries.radii, 24)),
-        _lumens(veins, frame, uneven, ruggedness=0.3, reach=3 + 0.2 * veins.radii),
+        _lumens(veins, frame, uneven, ruggedness=0.3, reach=3 + np.minimum(0.8 * veins.radii, 12)),
         _inside_organ(_lumens(cavities, frame, uneven, ruggedness=0.05, reach=2 + 0 * cavities.radii), below),
     )
 
@@ -163,17 +183,23 @@ def _lumens(tubes: Tubes, frame: Frame, uneven: Field, *, ruggedness: float, rea
 def _inside_organ(lumens: Lumens, below: Field) -> Lumens:
     near = lumens.near
     inside = below[near.index] > 0
-    return Lumens(NearTubes(near.index[inside], near.distance[inside], near.branch[inside]), lumens.radius[inside])
+    return Lumens(near.where(inside), lumens.radius[inside])
 
 
-def _mask(near: NearTubes, frame: Frame) -> Mask:
+def _mask(lumens: Lumens, frame: Frame) -> Mask:
     mask = np.zeros(frame.shape_zyx, np.uint8)
-    mask.reshape(-1)[near.index[near.distance < -LABEL_INSET]] = 1
+    mask.reshape(-1)[lumens.near.index[_is_labelled(lumens, frame)]] = 1
     return mask
 
 
-def _sparse(vessels: Vessels, near: NearTubes, frame: Frame, keep: float, rng: np.random.Generator) -> Mask:
-    lumen = near.distance < -LABEL_INSET
+def _is_labelled(lumens: Lumens, frame: Frame) -> npt.NDArray[np.bool_]:
+    radius = np.maximum(lumens.radius * np.float32(frame.scale), FINEST_DRAWN) / FINEST_DRAWN
+    inset = np.interp(radius, [1, 3], [FINE_LABEL_INSET, LABEL_INSET])
+    return np.asarray(lumens.near.distance < -inset)
+
+
+def _sparse(vessels: Vessels, arteries: Lumens, frame: Frame, keep: float, rng: np.random.Generator) -> Mask:
+    near, lumen = arteries.near, _is_labelled(arteries, frame)
     index, branch = near.index[lumen], near.branch[lumen]
     at = np.column_stack(np.unravel_index(index, frame.shape_zyx))
     from_start = np.linalg.norm(at - frame.voxels_from_world(vessels.tree.starts)[branch], axis=1).astype(np.float32)
@@ -182,8 +208,8 @@ def _sparse(vessels: Vessels, near: NearTubes, frame: Frame, keep: float, rng: n
     return mask
 
 
-def _scanned(image: Field, frame: Frame, look: Look, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
-    """What the scan makes of the specimen: streaks, rings, field of view, blur, noise; in uint16."""
+def _scanned(image: Field, frame: Frame, look: Look, bits: Bits, rng: np.random.Generator) -> Image:
+    """What the scan makes of the specimen: streaks, rings, field of view, blur, noise; in uint16 or uint8."""
     contrast = look.tissue - look.gel
     add_rings(image, frame, 0.02 * contrast, rng)
     if rng.random() < 0.4:
@@ -194,4 +220,6 @@ def _scanned(image: Field, frame: Frame, look: Look, rng: np.random.Generator) -
         noisy += np.float32(0.6 * look.gel_sd) * ring
         noisy += outside * (np.float32(look.fat) - noisy)
     levels = np.rint(noisy * np.float32(GREY_UNIT))
-    return np.asarray(np.clip(levels, 0, np.iinfo(np.uint16).max), np.uint16)
+    image_16 = np.clip(levels, 0, np.iinfo(np.uint16).max).astype(np.uint16)
+    levels_asked: Image = image_16 if bits == 16 else (image_16 >> 8).astype(np.uint8)
+    return levels_asked

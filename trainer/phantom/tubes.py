@@ -53,6 +53,10 @@ class NearTubes:
     distance: npt.NDArray[np.float32]
     branch: npt.NDArray[np.int32]
 
+    def where(self, mask: npt.NDArray[np.bool_]) -> "NearTubes":
+        """The voxels where `mask` (one entry a voxel) is true."""
+        return NearTubes(self.index[mask], self.distance[mask], self.branch[mask])
+
 
 def tubes_from_tree(tree: Tree, *, flattest: float, rng: np.random.Generator) -> Tubes:
     """Curved branches as straight pieces, each branch leaving in the direction of its parent; unit of the tree.

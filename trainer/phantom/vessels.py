@@ -15,6 +15,7 @@ Array = npt.NDArray[np.float64]
 
 FEWEST_ENDS, CLOSEST = 200, 24.0  # a small organ has its finest arteries closer, so that it too has all sizes
 FINEST_RADIUS = 1.15  # units of 50 µm
+FISSURES = 0.07  # share of the arteries of middle size that lie in a gap between lobes
 FLOW_SPREAD = 0.8  # standard deviation of the logarithm of a terminal's flow
 
 
@@ -35,8 +36,12 @@ def grow_vessels(organ: Organ, frame: Frame, look: Look, rng: np.random.Generato
     arteries = tubes_from_tree(tree, flattest=2.2, rng=rng)
     lone = _grown(organ, frame, ends=max(8, ends // 3), radius=1.1, rng=rng)
     lone_tubes = tubes_from_tree(lone, flattest=4.0, rng=rng)
-    thin = lone_tubes.chosen(lone_tubes.radii < 4.0)
-    return Vessels(tree, arteries, _joined(_companions(tree, arteries, rng), thin), _cavities(organ, look, rng))
+    # Wide veins keep to the fat; in the parenchyma they would displace the arteries.
+    in_fat = organ.depth_in_fat(*lone_tubes.starts.T) > 0
+    hollow = organ.depth_below_surface(*lone_tubes.starts.T) < 0
+    alone = lone_tubes.chosen((lone_tubes.radii < 4.0) | (in_fat & hollow))
+    veins = _joined(_joined(_companions(tree, arteries, rng), alone), _fissures(tree, arteries, rng))
+    return Vessels(tree, arteries, veins, _cavities(organ, look, rng))
 
 
 def _number_of_ends(organ: Organ, look: Look) -> int:
@@ -69,6 +74,18 @@ def _companions(tree: Tree, arteries: Tubes, rng: np.random.Generator) -> Tubes:
     return veins.chosen(present[arteries.branches])
 
 
+def _fissures(tree: Tree, arteries: Tubes, rng: np.random.Generator) -> Tubes:
+    """Gaps between lobes: flat and wide, along some of the arteries of middle size, which lie in them."""
+    gap = (tree.radii > 3) & (tree.radii < 9) & (rng.random(len(tree.radii)) < FISSURES)
+    pieces = arteries.chosen(gap[arteries.branches])
+    flatness = rng.uniform(6, 16, len(tree.radii))[pieces.branches]
+    # The short semi-axis of a gap is 1.5 to 3 units; the long one follows from the flatness.
+    short = rng.uniform(1.5, 3.0, len(tree.radii))[pieces.branches]
+    return Tubes(
+        pieces.starts, pieces.ends, short * np.sqrt(flatness), pieces.flat_directions, flatness, pieces.branches
+    )
+
+
 def _cavities(organ: Organ, look: Look, rng: np.random.Generator) -> Tubes:
     """The collecting system: few wide smooth branches that widen at their ends, from a pelvis in the sinus."""
     size = organ.semi_axes[1]
@@ -92,11 +109,12 @@ def _cavities(organ: Organ, look: Look, rng: np.random.Generator) -> Tubes:
 
 
 def _joined(one: Tubes, other: Tubes) -> Tubes:
+    """The pieces of both; the branches of `other` get new numbers."""
     return Tubes(
         np.concatenate([one.starts, other.starts]),
         np.concatenate([one.ends, other.ends]),
         np.concatenate([one.radii, other.radii]),
         np.concatenate([one.flat_directions, other.flat_directions]),
         np.concatenate([one.flatness, other.flatness]),
-        np.concatenate([one.branches, other.branches]),
+        np.concatenate([one.branches, other.branches + one.branches.max(initial=-1) + 1]),
     )
