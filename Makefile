@@ -1,9 +1,11 @@
 # make demo   a phantom kidney, its mask and its score, with the engine alone (no torch)
 # make test   everything that development needs, then lint, types, import contracts and tests
+# make test-all  the slow tests too
+# make builtin   trains the built-in model anew, from its phantoms to its bundle
 PYTHON ?= python3
 DEMO := demo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format clean
+.PHONY: help demo test test-all lint format builtin clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -41,6 +43,12 @@ lint: .venv-dev/installed
 format: .venv-dev/installed
 	.venv-dev/bin/ruff check --fix .
 	.venv-dev/bin/ruff format .
+
+builtin: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
+builtin: .venv-dev/installed
+	recipes/builtin_phantoms.sh runs/phantoms
+	sennet-train fit recipes/builtin.toml --out runs/builtin
+	sennet-export runs/builtin --out engine/models/builtin.model --overwrite
 
 clean:
 	rm -rf build $(DEMO) .venv .venv-dev

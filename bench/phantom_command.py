@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sennet_engine.errors import ConfigError, OutputError
+from sennet_engine.errors import ConfigError
 
 
 def phantom(
@@ -17,22 +17,18 @@ def phantom(
     voxel_size: Annotated[float, typer.Option(help="In µm; the organ fits the plane at 50.")] = 50.0,
     content: Annotated[str, typer.Option(help="kidney, or gel: mounting gel without an organ.")] = "kidney",
     bits: Annotated[int, typer.Option(help="Of a voxel of image.tif: 16, or 8 as in the published slices.")] = 16,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the phantom that is there.")] = False,
 ) -> None:
-    """Make a phantom: image, labels of the arteries, and the veins that look almost like them.
-
-    Raises:
-        ConfigError: an option's value cannot be used.
-        OutputError: `out` exists, or cannot be written.
-    """
+    """Make a phantom: image, labels of the arteries, and the veins that look almost like them."""
+    from sennet_engine.output_folder import refuse_existing
     from sennet_trainer.phantom import PhantomSettings, make_phantom, write_phantom
+    from sennet_trainer.phantom.files import FILES
 
     values: dict[str, Any] = {"kidney": kidney, "content": content, "bits": bits}
     settings = PhantomSettings(
         shape_zyx=_shape(shape), seed=seed, voxel_size_um=voxel_size, keep=keep, **values
     )  # fmt: skip
-    if out.exists() and not overwrite:  # before the work, not after it
-        raise OutputError(f"{out}: exists already; give another folder, or --overwrite to replace it")
+    refuse_existing(out, overwrite=overwrite, owned=FILES)  # before the work, not after it
     made = make_phantom(settings)
     for path in write_phantom(made, settings, out, overwrite=overwrite):
         typer.echo(path)

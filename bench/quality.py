@@ -42,7 +42,7 @@ def quality_rows(folder: Path, model: Path) -> list[QualityRow]:
     """Score the bundle `model` and the tuned dark-blob baseline on a folder that `sennet-bench phantom` writes.
 
     Args:
-        folder: holds image.tif and labels.tif, and veins.tif where unlabelled veins are known. Read whole: keep it small.
+        folder: holds image.tif and labels.tif, and veins.tif where unlabelled veins are known. Is read whole.
 
     Raises:
         VolumeError: a file is missing or cannot be read, or the shapes differ.

@@ -29,6 +29,9 @@ from sennet_engine.window import Window, surveyed_window
 
 logger = logging.getLogger(__name__)
 
+MASK, PROBABILITY, SUBMISSION, PREVIEW = "mask.tif", "probability.tif", "submission.csv", "preview.png"
+RESULT_FILES = (MASK, PROBABILITY, SUBMISSION, PREVIEW, SUMMARY_NAME)
+
 # Beyond this a network sees structures of another size than it was trained on.
 VOXEL_SIZE_TOLERANCE = 0.1
 
@@ -68,7 +71,7 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
     """
     started = perf_counter()
     out = settings.out or default_out(path)
-    refuse_existing(out, overwrite=settings.overwrite, marker=SUMMARY_NAME)
+    refuse_existing(out, overwrite=settings.overwrite, owned=RESULT_FILES)
     threads = _usable_processors() if settings.threads is None else settings.threads
     if threads < 1:
         raise ConfigError(f"threads: got {threads}, expected at least 1")
@@ -77,7 +80,7 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
         plan = make_plan(volume.shape_zyx, bundle.card, settings.plan)
         with (
             OnnxruntimePredictor(bundle, threads=threads) as predictor,
-            output_folder(out, overwrite=settings.overwrite, marker=SUMMARY_NAME) as folder,
+            output_folder(out, overwrite=settings.overwrite, owned=RESULT_FILES) as folder,
         ):
             window = settings.window or surveyed_window(volume)
             results = predicted_slabs(volume, predictor, plan, window=window)
@@ -140,12 +143,12 @@ def _write_results(
     depth = volume.shape_zyx[0]
     writer = partial(StackWriter, shape_zyx=volume.shape_zyx, voxel_size_um=volume.voxel_size_um)
     with ExitStack() as files:
-        mask_file = files.enter_context(writer(folder / "mask.tif"))
+        mask_file = files.enter_context(writer(folder / MASK))
         probability_file = submission = None
         if settings.probability:
-            probability_file = files.enter_context(writer(folder / "probability.tif"))
+            probability_file = files.enter_context(writer(folder / PROBABILITY))
         if settings.submission:
-            submission = files.enter_context(SubmissionWriter(folder / "submission.csv", name=volume.name))
+            submission = files.enter_context(SubmissionWriter(folder / SUBMISSION, name=volume.name))
         on_planes(0, depth)
         for result in results:
             began = perf_counter()
@@ -159,7 +162,7 @@ def _write_results(
             preview.add(result.slab.start, result.grey, mask)
             counts.add(result.stage_seconds | {"write": perf_counter() - began}, int(np.count_nonzero(mask)))
             on_planes(result.slab.stop, depth)
-    preview.save(folder / "preview.png")
+    preview.save(folder / PREVIEW)
     return counts
 
 

@@ -24,6 +24,7 @@ from sennet_export.parity import measured_parity, refuse_unequal
 from sennet_trainer.run_folder import TrainedRun, load_run
 
 ONNX_NAME, WEIGHTS_NAME = "model.onnx", "weights.safetensors"
+BUNDLE_FILES = (CARD_NAME, ONNX_NAME, WEIGHTS_NAME)
 SUFFIX = ".model"
 
 
@@ -60,11 +61,11 @@ def export_run(run: Path, settings: ExportSettings, *, on_step: Callable[[str], 
         raise OutputError(f"--out: got {out.name!r}, expected a name that ends in {SUFFIX} ({out.stem}{SUFFIX})")
     if not 0 <= settings.halo_tolerance <= 255:
         raise ConfigError(f"halo tolerance: got {settings.halo_tolerance}, expected grey levels from 0 to 255")
-    refuse_existing(out, overwrite=settings.overwrite, marker=CARD_NAME)
+    refuse_existing(out, overwrite=settings.overwrite, owned=BUNDLE_FILES)
     on_step("loading the run")
     trained = load_run(run)
     calibration = read_calibration(settings.calibration or _own_volume(trained))
-    with output_folder(out, overwrite=settings.overwrite, marker=CARD_NAME) as folder:
+    with output_folder(out, overwrite=settings.overwrite, owned=BUNDLE_FILES) as folder:
         _write_bundle(folder, trained, calibration, settings, on_step)
     return open_bundle(out).card
 

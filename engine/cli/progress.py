@@ -18,8 +18,8 @@ def planes_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int],
     )
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("planes"), TimeElapsedColumn(),
-        TextColumn("to go"), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("planes,"),
+        TimeElapsedColumn(), TextColumn("elapsed,"), TimeRemainingColumn(), TextColumn("to go"),
     )  # fmt: skip
     progress = Progress(*columns, console=Console(stderr=True), disable=quiet)
     task = progress.add_task(title, total=None)

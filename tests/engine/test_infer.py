@@ -80,10 +80,11 @@ def test_an_output_folder_is_replaced_only_when_asked_and_only_if_it_is_ours(
     assert again.code == 2
     assert "--overwrite" in again.err
     assert command(*arguments, "--overwrite").code == 0
-    (tmp_path / "o" / "summary.json").unlink()
+    (tmp_path / "o" / "notes.txt").write_text("mine")
     foreign = command(*arguments, "--overwrite")
     assert foreign.code == 2
-    assert (tmp_path / "o" / "mask.tif").exists()
+    assert "notes.txt" in foreign.err
+    assert (tmp_path / "o" / "notes.txt").exists()
 
 
 def test_a_voxel_size_unlike_the_models_is_said(command, volume, identity_bundle):

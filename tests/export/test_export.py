@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import tifffile
+
 from sennet_engine.bundle import open_bundle
 from sennet_export import parity
 
@@ -87,7 +88,7 @@ def test_a_trained_network_beats_an_untrained_one_from_end_to_end(command, phant
 
 
 def test_a_bundle_says_what_it_is_and_holds_what_it_says(command, phantoms, tmp_path):
-    """The card names network, tiles, halo, parity and hashes; the graph is uint8 at both ends, of any batch and size."""
+    """The card names network, tiles, halo, parity and hashes; the graph is uint8 at both ends."""
     run = trained(command, phantoms, "lite0", **LITE0)
     ran = command("sennet-export", run, "--out", tmp_path / "lite0.model")
     assert ran.code == 0, ran.err
