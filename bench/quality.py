@@ -1,6 +1,5 @@
 """How good a model is on labelled volumes, beside a tuned baseline, and how often it takes a vein for an artery."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from sennet_engine.errors import VolumeError
 from sennet_engine.metrics.score import score_masks
 from sennet_engine.pipeline import predicted_slabs
 from sennet_engine.plan import PlanRequest, make_plan
-from sennet_engine.predictor import OnnxruntimePredictor
+from sennet_engine.runtimes import open_predictor
 from sennet_engine.volumes.open import open_volume
 from sennet_engine.volumes.volume import ArrayVolume
 from sennet_engine.window import surveyed_window
@@ -56,7 +55,7 @@ def quality_rows(folder: Path, model: Path) -> list[QualityRow]:
         bundle = open_bundle(model)
         plan = make_plan(volume.shape_zyx, bundle.card, PlanRequest())
         grey, masks = [], []
-        with OnnxruntimePredictor(bundle, threads=os.cpu_count() or 1) as predictor:
+        with open_predictor(bundle) as predictor:
             for result in predicted_slabs(volume, predictor, plan, window=window):
                 grey.append(result.grey)
                 masks.append(result.canvas.mask(plan.threshold_milli))

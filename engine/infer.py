@@ -1,7 +1,6 @@
 """From a volume on disk to a folder with its mask, a preview and a summary."""
 
 import logging
-import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,13 +13,12 @@ import numpy as np
 
 import sennet_engine
 from sennet_engine.bundle import BUILTIN, Bundle, open_bundle
-from sennet_engine.errors import ConfigError
 from sennet_engine.output_folder import output_folder, refuse_existing
 from sennet_engine.pipeline import SlabResult, predicted_slabs
 from sennet_engine.plan import Plan, PlanRequest, make_plan
-from sennet_engine.predictor import OnnxruntimePredictor
 from sennet_engine.preview import Preview
 from sennet_engine.rle import SubmissionWriter
+from sennet_engine.runtimes import DEFAULT_RUNTIME, open_predictor, usable_processors
 from sennet_engine.stack_writer import StackWriter
 from sennet_engine.summary import SUMMARY_NAME, Counts, Summary
 from sennet_engine.volumes.open import open_volume
@@ -43,7 +41,7 @@ class InferSettings:
     Attributes:
         out: the output folder; by default NAME.sennet beside the input.
         window: grey levels that become 0 and 255; by default the 0.1 % and 99.9 % levels of the volume.
-        threads: threads of the runtime; by default all processors that this process may use.
+        runtime, threads: what computes, and on how many threads; see `open_predictor`.
         probability, submission: whether `probability.tif` and `submission.csv` are written too.
     """
 
@@ -52,6 +50,7 @@ class InferSettings:
     overwrite: bool = False
     voxel_size_um: VoxelSize | None = None
     window: Window | None = None
+    runtime: str = DEFAULT_RUNTIME
     threads: int | None = None
     probability: bool = False
     submission: bool = False
@@ -72,14 +71,12 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
     started = perf_counter()
     out = settings.out or default_out(path)
     refuse_existing(out, overwrite=settings.overwrite, owned=RESULT_FILES)
-    threads = _usable_processors() if settings.threads is None else settings.threads
-    if threads < 1:
-        raise ConfigError(f"threads: got {threads}, expected at least 1")
+    threads = usable_processors() if settings.threads is None else settings.threads
     with open_volume(path, voxel_size_um=settings.voxel_size_um) as volume:
         bundle = open_bundle(settings.model)
         plan = make_plan(volume.shape_zyx, bundle.card, settings.plan)
         with (
-            OnnxruntimePredictor(bundle, threads=threads) as predictor,
+            open_predictor(bundle, runtime=settings.runtime, threads=threads) as predictor,
             output_folder(out, overwrite=settings.overwrite, owned=RESULT_FILES) as folder,
         ):
             window = settings.window or surveyed_window(volume)
@@ -94,7 +91,7 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
                 window=(window.low, window.high),
                 model=bundle.card.name,
                 model_files={name: file.sha256 for name, file in bundle.card.files.items()},
-                runtime="onnxruntime CPU",
+                runtime=predictor.runtime,
                 threads=threads,
                 tile=plan.grid.side,
                 halo=bundle.card.tiling.halo,
@@ -109,7 +106,6 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
                 warnings=_warnings(volume, bundle),
                 versions={
                     "sennet": sennet_engine.__version__,
-                    "onnxruntime": predictor.version,
                     "numpy": np.__version__,
                     "python": platform.python_version(),
                 },
@@ -123,11 +119,6 @@ def default_out(path: Path) -> Path:
     path = path.resolve()
     name = path.name if path.is_dir() else path.name.split(".")[0]
     return path.with_name(f"{name}.sennet")
-
-
-def _usable_processors() -> int:
-    """Processors that this process may run on, where the system tells (Linux); else all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_results(

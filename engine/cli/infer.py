@@ -31,6 +31,7 @@ def infer(
     tile: Annotated[int | None, typer.Option(help="Tile side in pixels; by default the model's.")] = None,
     batch: Annotated[int, typer.Option(help="Tiles in one call of the model.")] = 1,
     slab: Annotated[int, typer.Option(help="Planes held in memory at a time.")] = 16,
+    runtime: Annotated[str, typer.Option(help="What computes: onnxruntime or openvino.")] = "onnxruntime",
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; by default all processors.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -49,6 +50,7 @@ def infer(
         overwrite=overwrite,
         voxel_size_um=voxel_size_from_text(voxel_size) if voxel_size is not None else None,
         window=window_from_text(window) if window is not None else None,
+        runtime=runtime,
         threads=threads,
         probability=probability,
         submission=rle,

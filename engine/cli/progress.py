@@ -32,4 +32,5 @@ def planes_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int],
     try:
         yield on_planes
     finally:
-        progress.stop()
+        if progress.live.is_started:
+            progress.stop()

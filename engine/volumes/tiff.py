@@ -52,7 +52,7 @@ def single_channel_shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[i
 
 
 class TiffVolume(Volume):
-    """The first series of a TIFF file. Pages are decoded when read; uncompressed stacks are memory-mapped."""
+    """The first series of a TIFF file. Its planes are decoded when they are read."""
 
     def __init__(self, path: Path, tiff: tifffile.TiffFile) -> None:
         if not tiff.series:
@@ -67,7 +67,8 @@ class TiffVolume(Volume):
             voxel_size_um=voxel_size_um_from_tiff(tiff),
         )  # fmt: skip
         self._refuse_truncated()
-        self._mapped = self._memory_map()
+        uncompressed = self._series.keyframe.compression == tifffile.COMPRESSION.NONE
+        self._plain_offset = self._series.dataoffset if uncompressed else None
 
     def _refuse_truncated(self) -> None:
         if not _page_chain_is_whole(self._tiff):
@@ -90,26 +91,22 @@ class TiffVolume(Volume):
                 f"{self.path}: got {size} bytes, expected at least {end}: the file is truncated; copy it again"
             )
 
-    def _memory_map(self) -> Planes | None:
-        offset = self._series.dataoffset
-        if offset is None or self._series.keyframe.compression != 1:
-            return None
-        dtype = np.dtype(self._series.dtype).newbyteorder(self._tiff.byteorder)
-        return np.memmap(self.path, dtype=dtype, mode="r", offset=offset, shape=self.shape_zyx)
-
     def _read_plane(self, z: int) -> Planes:
         plane: Planes
-        if self._mapped is not None:
-            plane = self._mapped[z]
-            return plane
         try:
-            plane = self._series.pages[z].asarray()
+            if self._plain_offset is None:
+                plane = self._series.pages[z].asarray()
+            else:
+                # Not memory-mapped: what has been read would count as memory of this process.
+                rows, columns = self.shape_zyx[1:]
+                dtype = np.dtype(self._series.dtype).newbyteorder(self._tiff.byteorder)
+                offset = self._plain_offset + z * rows * columns * dtype.itemsize
+                plane = self._tiff.filehandle.read_array(dtype, rows * columns, offset)
         except DECODE_ERRORS as error:
             raise VolumeError(f"{self.path}: plane {z} cannot be decoded: {error}; copy the file again") from error
         return plane.reshape(self.shape_zyx[1:])
 
     def close(self) -> None:
-        self._mapped = None
         self._tiff.close()
 
 

@@ -200,10 +200,28 @@ def threshold_out_of_range(folder):
     return [_volume(folder), "--threshold", 1.5], "threshold: got 1.5"
 
 
+def unknown_runtime(folder):
+    """A runtime that there is not."""
+    return [_volume(folder), "--model", folder / "identity.model", "--runtime", "caffe"], "onnxruntime, openvino"
+
+
+def no_threads(folder):
+    """Nothing to compute with."""
+    return [_volume(folder), "--model", folder / "identity.model", "--threads", 0], "threads: got 0"
+
+
+def not_an_onnx_file(folder):
+    """A bundle whose ONNX file is something else, with its right sha256 in the card."""
+    model = folder / "identity.model"
+    (model / "model.onnx").write_bytes(b"not a graph")
+    _edit_card(model, "model.onnx", b"not a graph", kind="onnx")
+    return [_volume(folder), "--model", model], "onnxruntime cannot load it"
+
+
 MISTAKES = [
     no_such_file, not_an_image, truncated, damaged_in_the_middle, slices_of_different_shapes, colour, empty_folder, nan,
     bad_tile, no_bundle, changed_byte, pickle_as_weights, unknown_card_key, out_that_cannot_be_made,
-    threshold_out_of_range,
+    threshold_out_of_range, unknown_runtime, no_threads, not_an_onnx_file,
 ]  # fmt: skip
 
 
@@ -250,12 +268,12 @@ def _volume(folder):
     return folder / "volume.tif"
 
 
-def _edit_card(model, name, content):
+def _edit_card(model, name, content, kind="weights"):
     import hashlib
 
     card = json.loads((model / "model.json").read_text())
     sha256 = hashlib.sha256(content).hexdigest()
-    card["files"][name] = {"sha256": sha256, "bytes": len(content), "kind": "weights"}
+    card["files"][name] = {"sha256": sha256, "bytes": len(content), "kind": kind}
     (model / "model.json").write_text(json.dumps(card))
 
 

@@ -6,20 +6,20 @@ import pytest
 from sennet_engine.bundle import open_bundle
 from sennet_engine.pipeline import predicted_slabs
 from sennet_engine.plan import PlanRequest, make_plan
-from sennet_engine.predictor import OnnxruntimePredictor
 from sennet_engine.reference import reference_mask, reference_probability
+from sennet_engine.runtimes import open_predictor
 from sennet_engine.volumes.volume import ArrayVolume
 from sennet_engine.window import Window, surveyed_window
 
 STACK = np.random.default_rng(1).integers(0, 65536, (11, 150, 170), dtype=np.uint16)
 
 
-def run(bundle_path, stack, *, threads=1, window=None, **request):
+def run(bundle_path, stack, *, runtime="onnxruntime", threads=1, window=None, **request):
     """Probability and mask of the pipeline, and of the reference with the same plan."""
     volume, bundle = ArrayVolume(stack), open_bundle(bundle_path)
     window = window or surveyed_window(volume)
     plan = make_plan(volume.shape_zyx, bundle.card, PlanRequest(**request))
-    with OnnxruntimePredictor(bundle, threads=threads) as predictor:
+    with open_predictor(bundle, runtime=runtime, threads=threads) as predictor:
         slabs = list(predicted_slabs(volume, predictor, plan, window=window))
         probability = np.concatenate([slab.canvas.probability() for slab in slabs])
         mask = np.concatenate([slab.canvas.mask(plan.threshold_milli) for slab in slabs])
@@ -37,6 +37,16 @@ def test_batch_slab_and_threads_do_not_change_the_mask(strided_bundle, request_,
     assert (probability == plain).all()
     assert (mask == plain_mask).all()
     assert 0.05 < mask.mean() < 0.95
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_openvino_equals_its_reference_and_onnxruntime_within_a_grey_level(strided_bundle, threads):
+    """The other runtime gives the same for each way of cutting, and next to the same as the first."""
+    plain, _ = run(strided_bundle, STACK, tile=64, runtime="openvino")
+    other, _ = run(strided_bundle, STACK, tile=64, runtime="openvino", threads=threads, batch=4, slab_planes=4)
+    first, _ = run(strided_bundle, STACK, tile=64)
+    assert (plain == other).all()
+    assert np.abs(plain.astype(int) - first).max() <= 1
 
 
 def test_an_identity_model_returns_the_windowed_volume(identity_bundle):
