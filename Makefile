@@ -1,7 +1,7 @@
-# make demo   a phantom kidney, its mask and its score, with the engine alone (no torch)
-# make test   everything that development needs, then lint, types, import contracts and tests
+# make demo      a phantom kidney, its mask and its score, with the engine alone (no torch)
+# make test      everything that development needs, then lint, types, import contracts and tests
 # make test-all  the slow tests too
-# make builtin   trains the built-in model anew, from its phantoms to its bundle
+# make builtin   train the built-in model anew, from its phantoms to its bundle
 PYTHON ?= python3
 DEMO := demo
 .DEFAULT_GOAL := help
@@ -24,6 +24,7 @@ demo: .venv/installed
 	.venv/bin/sennet-bench phantom $(DEMO)/phantom --shape 32,512,512 --kidney 1 --seed 7 --overwrite
 	.venv/bin/sennet-infer $(DEMO)/phantom/image.tif --out $(DEMO)/image.sennet --overwrite
 	.venv/bin/sennet-score $(DEMO)/image.sennet/mask.tif $(DEMO)/phantom/labels.tif
+	@echo "Look at $(DEMO)/image.sennet/preview.png; the phantom and its truth are in $(DEMO)/phantom."
 
 test: lint
 	.venv-dev/bin/python -m pytest
