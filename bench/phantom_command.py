@@ -22,13 +22,13 @@ def phantom(
     """Make a phantom: image, labels of the arteries, and the veins that look almost like them."""
     from sennet_engine.output_folder import refuse_existing
     from sennet_trainer.phantom import PhantomSettings, make_phantom, write_phantom
-    from sennet_trainer.phantom.files import FILES
+    from sennet_trainer.phantom.files import PHANTOM
 
     values: dict[str, Any] = {"kidney": kidney, "content": content, "bits": bits}
     settings = PhantomSettings(
         shape_zyx=_shape(shape), seed=seed, voxel_size_um=voxel_size, keep=keep, **values
     )  # fmt: skip
-    refuse_existing(out, overwrite=overwrite, owned=FILES)  # before the work, not after it
+    refuse_existing(out, PHANTOM, overwrite=overwrite)  # before the work, not after it
     made = make_phantom(settings)
     for path in write_phantom(made, settings, out, overwrite=overwrite):
         typer.echo(path)

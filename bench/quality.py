@@ -1,5 +1,6 @@
 """How good a model is on labelled volumes, beside a tuned baseline, and how often it takes a vein for an artery."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,15 +26,17 @@ class QualityRow:
     """Scores of one method on one volume, 0 to 1.
 
     Attributes:
-        vein_precision: of the predicted voxels that are artery or vein, the share that is artery; None without veins.
+        vein_precision: of the predicted voxels that are artery or vein, the share that is artery.
+
+    A score is None where it is 0 / 0: a precision where nothing was found, or `vein_precision` without known veins.
     """
 
     volume: str
     method: str
-    surface_dice_0: float
-    dice: float
-    precision: float
-    recall: float
+    surface_dice_0: float | None
+    dice: float | None
+    precision: float | None
+    recall: float | None
     vein_precision: float | None
 
 
@@ -59,9 +62,7 @@ def quality_rows(folder: Path, model: Path) -> list[QualityRow]:
             for result in predicted_slabs(volume, predictor, plan, window=window):
                 grey.append(result.grey)
                 masks.append(result.canvas.mask(plan.threshold_milli))
-    planes = np.concatenate(grey)
-    blobs = tuned_dark_blobs(planes, truth)
-    found = {bundle.card.name: np.concatenate(masks), "dark blobs": np.stack([blobs.mask(plane) for plane in planes])}
+    found = {bundle.card.name: np.concatenate(masks), "dark blobs": tuned_dark_blobs(np.concatenate(grey), truth)}
     return [_row(folder.name, method, mask, truth, veins) for method, mask in found.items()]
 
 
@@ -75,14 +76,21 @@ def markdown_table(rows: list[QualityRow]) -> str:
 
 def _row(volume: str, method: str, mask: Mask, truth: Mask, veins: Mask | None) -> QualityRow:
     scores = score_masks(ArrayVolume(mask.astype(np.uint8)), ArrayVolume(truth.astype(np.uint8)))
-    vein_precision = None
-    if veins is not None:
-        arteries_found, veins_found = int(np.count_nonzero(mask & truth)), int(np.count_nonzero(mask & veins))
-        vein_precision = arteries_found / max(1, arteries_found + veins_found)
+    veins_found = 0 if veins is None else int(np.count_nonzero(mask & veins))
+    found = scores.overlap_voxels + veins_found
     return QualityRow(
-        volume=volume, method=method, surface_dice_0=scores.surface_dice_0, dice=scores.dice,
-        precision=scores.precision, recall=scores.recall, vein_precision=vein_precision,
-    )  # fmt: skip
+        volume=volume,
+        method=method,
+        surface_dice_0=_defined(scores.surface_dice_0),
+        dice=_defined(scores.dice),
+        precision=_defined(scores.precision),
+        recall=_defined(scores.recall),
+        vein_precision=scores.overlap_voxels / found if veins is not None and found else None,
+    )
+
+
+def _defined(score: float) -> float | None:
+    return None if math.isnan(score) else score
 
 
 def _mask(path: Path) -> Mask:

@@ -47,14 +47,14 @@ def open_bundle(path: Path) -> Bundle:
     """Read the card of the bundle at `path` and check every file against it.
 
     Raises:
-        ModelError: no bundle there, a file is missing or changed, or weights that are not safetensors.
+        ModelError: no bundle there, a file is missing or changed, weights that are not safetensors, or a graph that
+            would read further files.
     """
     card = read_card(path)
     bundle = Bundle(path, card)
     for name, file in card.files.items():
         content = bundle.verified_bytes(name)
-        if file.kind == "weights":
-            _refuse_pickle(path / name, content)
+        CHECKS[file.kind](path / name, content)
     return bundle
 
 
@@ -88,3 +88,15 @@ def _refuse_pickle(path: Path, content: bytes) -> None:
             f"{path}: is not a safetensors file; a pickle can run code when it is loaded and is never opened: "
             f"convert the weights to safetensors"
         ) from error
+
+
+def _refuse_external_data(path: Path, content: bytes) -> None:
+    """A tensor of an ONNX graph may lie in another file, which no sha256 vouches for: its entry has the key `location`.
+
+    The two bytes before it are the field and the length of a protobuf string.
+    """
+    if b"\x0a\x08location" in content:
+        raise ModelError(f"{path}: keeps weights in other files, expected all in one; export the model again")
+
+
+CHECKS = {"weights": _refuse_pickle, "onnx": _refuse_external_data}

@@ -47,7 +47,8 @@ class Tiling(Config):
         sides: the tile sides that the file accepts, ascending.
         default_side: the side used where nobody asks for another.
         halo: pixels at each inner edge of a tile whose predictions are thrown away.
-        exact: whether a tile with this halo answers as the whole plane does, within one grey level, as measured.
+        exact: whether a tile with this halo answers as the whole plane does, within `halo_tolerance`, as measured.
+        halo_tolerance: grey levels of the uint8 probability.
         halo_error: the measured error by distance to the edge.
     """
 
@@ -56,6 +57,7 @@ class Tiling(Config):
     default_side: int
     halo: int = Field(ge=0)
     exact: bool
+    halo_tolerance: int = Field(1, ge=0, le=255)
     halo_error: list[HaloError] = []
 
     @model_validator(mode="after")
@@ -78,7 +80,10 @@ class Threshold(Config):
 
 
 class Parity(Config):
-    """What the gate measured of a file against the trained network, on the tiles named in `tiles`."""
+    """What the gate measured of a file against the trained network, on the tiles named in `tiles`; in grey levels.
+
+    `largest_by_side` has the largest difference for every tile side that the card offers.
+    """
 
     against: str
     tiles: str
@@ -86,6 +91,7 @@ class Parity(Config):
     largest_difference: int = Field(ge=0, le=255)
     mean_difference: float = Field(ge=0)
     flipped_share: float = Field(ge=0, le=1)
+    largest_by_side: dict[int, int] = {}
 
 
 class ModelFile(Config):
@@ -102,7 +108,7 @@ class ModelCard(Config):
     """All that the engine needs to know of a model before it opens one of its files."""
 
     format_version: Literal[1] = 1
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[^/\\]+$")
     description: str = ""
     decoder: str
     encoder: str
@@ -112,6 +118,13 @@ class ModelCard(Config):
     tiling: Tiling
     threshold: Threshold
     files: dict[str, ModelFile]
+    epoch: int | None = None
     trained_on: list[str] = []
     scores: dict[str, dict[str, float]] = {}
     versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _is_exact_only_if_it_can_be(self) -> "ModelCard":
+        if self.tiling.exact and self.normalisation.kind == "tile":
+            raise ValueError("a network that normalises each tile by itself cannot be exact on tiles")
+        return self

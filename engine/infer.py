@@ -13,14 +13,15 @@ import numpy as np
 
 import sennet_engine
 from sennet_engine.bundle import BUILTIN, Bundle, open_bundle
-from sennet_engine.output_folder import output_folder, refuse_existing
+from sennet_engine.output_folder import FolderKind, output_folder, refuse_existing
 from sennet_engine.pipeline import SlabResult, predicted_slabs
 from sennet_engine.plan import Plan, PlanRequest, make_plan
 from sennet_engine.preview import Preview
 from sennet_engine.rle import SubmissionWriter
-from sennet_engine.runtimes import DEFAULT_RUNTIME, open_predictor, usable_processors
+from sennet_engine.runtimes import DEFAULT_RUNTIME, open_predictor
 from sennet_engine.stack_writer import StackWriter
 from sennet_engine.summary import SUMMARY_NAME, Counts, Summary
+from sennet_engine.volumes.name import volume_name
 from sennet_engine.volumes.open import open_volume
 from sennet_engine.volumes.volume import Volume, VoxelSize
 from sennet_engine.window import Window, surveyed_window
@@ -28,7 +29,7 @@ from sennet_engine.window import Window, surveyed_window
 logger = logging.getLogger(__name__)
 
 MASK, PROBABILITY, SUBMISSION, PREVIEW = "mask.tif", "probability.tif", "submission.csv", "preview.png"
-RESULT_FILES = (MASK, PROBABILITY, SUBMISSION, PREVIEW, SUMMARY_NAME)
+RESULT = FolderKind(marker=SUMMARY_NAME, others=(MASK, PROBABILITY, SUBMISSION, PREVIEW))
 
 # Beyond this a network sees structures of another size than it was trained on.
 VOXEL_SIZE_TOLERANCE = 0.1
@@ -70,14 +71,14 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
     """
     started = perf_counter()
     out = settings.out or default_out(path)
-    refuse_existing(out, overwrite=settings.overwrite, owned=RESULT_FILES)
-    threads = usable_processors() if settings.threads is None else settings.threads
+    refuse_existing(out, RESULT, overwrite=settings.overwrite)
     with open_volume(path, voxel_size_um=settings.voxel_size_um) as volume:
         bundle = open_bundle(settings.model)
         plan = make_plan(volume.shape_zyx, bundle.card, settings.plan)
+        warnings = _warnings(volume, bundle)
         with (
-            open_predictor(bundle, runtime=settings.runtime, threads=threads) as predictor,
-            output_folder(out, overwrite=settings.overwrite, owned=RESULT_FILES) as folder,
+            open_predictor(bundle, runtime=settings.runtime, threads=settings.threads) as predictor,
+            output_folder(out, RESULT, overwrite=settings.overwrite) as folder,
         ):
             window = settings.window or surveyed_window(volume)
             results = predicted_slabs(volume, predictor, plan, window=window)
@@ -92,7 +93,7 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
                 model=bundle.card.name,
                 model_files={name: file.sha256 for name, file in bundle.card.files.items()},
                 runtime=predictor.runtime,
-                threads=threads,
+                threads=predictor.threads,
                 tile=plan.grid.side,
                 halo=bundle.card.tiling.halo,
                 batch=plan.batch,
@@ -103,7 +104,7 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
                 voxels=int(np.prod(volume.shape_zyx, dtype=np.int64)),
                 stage_seconds=counts.stage_seconds,
                 seconds=perf_counter() - started,
-                warnings=_warnings(volume, bundle),
+                warnings=warnings,
                 versions={
                     "sennet": sennet_engine.__version__,
                     "numpy": np.__version__,
@@ -116,9 +117,8 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
 
 def default_out(path: Path) -> Path:
     """NAME.sennet beside the input: `scan.ome.tif` gives `scan.sennet`."""
-    path = path.resolve()
-    name = path.name if path.is_dir() else path.name.split(".")[0]
-    return path.with_name(f"{name}.sennet")
+    path = path.absolute()  # not resolved: beside a link, not beside what it points to
+    return path.with_name(f"{volume_name(path)}.sennet")
 
 
 def _write_results(

@@ -17,30 +17,36 @@ class OnnxruntimePredictor:
             from onnxruntime.capi import onnxruntime_pybind11_state as state
         except ImportError as error:
             raise MissingExtraError("onnxruntime is not installed; run: pip install 'sennet[cpu]'") from error
+        # onnxruntime's errors have no base of their own.
+        self._errors = (
+            state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented,
+            state.RuntimeException,
+        )  # fmt: skip
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        path = bundle.path / bundle.onnx_name
+        self._path = path = bundle.path / bundle.onnx_name
         try:
             # From the very bytes that were hashed, so a file exchanged after the check is never run.
             self._session = onnxruntime.InferenceSession(
                 bundle.verified_bytes(bundle.onnx_name), options, providers=["CPUExecutionProvider"]
             )
-        except (
-            state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented,
-            state.RuntimeException,
-        ) as error:  # fmt: skip
+        except self._errors as error:
             raise ModelError(f"{path}: onnxruntime cannot load it: {error}; export the model again") from error
         ends = [*self._session.get_inputs(), *self._session.get_outputs()]
         if [(end.type, len(end.shape)) for end in ends] != [("tensor(uint8)", 4)] * 2:
             found = ", ".join(f"{end.name} {end.type} {end.shape}" for end in ends)
             raise ModelError(f"{path}: got {found}, expected one input and one output of uint8 [B, 1, H, W]")
         self._input, self._output = ends[0].name, ends[1].name
+        self.threads = threads
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
 
     def predict(self, tiles: Tiles) -> Tiles:
-        probabilities: Tiles = self._session.run([self._output], {self._input: tiles})[0]
+        try:
+            probabilities: Tiles = self._session.run([self._output], {self._input: tiles})[0]
+        except self._errors as error:
+            raise ModelError(f"{self._path}: cannot compute tiles of shape {tiles.shape}: {error}") from error
         return probabilities
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ class OpenvinoPredictor:
             import openvino
         except ImportError as error:
             raise MissingExtraError("openvino is not installed; run: pip install 'sennet[cpu]'") from error
-        path = bundle.path / bundle.onnx_name
+        self._path = path = bundle.path / bundle.onnx_name
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
@@ -35,10 +35,14 @@ class OpenvinoPredictor:
         if [(end.element_type.to_dtype(), len(end.partial_shape)) for end in ends] != [(np.uint8, 4)] * 2:
             found = ", ".join(f"{end.element_type.get_type_name()} {end.partial_shape}" for end in ends)
             raise ModelError(f"{path}: got {found}, expected one input and one output of uint8 [B, 1, H, W]")
+        self.threads = threads
         self.runtime = f"openvino {openvino.__version__}"
 
     def predict(self, tiles: Tiles) -> Tiles:
-        probabilities: Tiles = self._request.infer({0: tiles})[0]
+        try:
+            probabilities: Tiles = self._request.infer({0: tiles})[0]
+        except RuntimeError as error:
+            raise ModelError(f"{self._path}: cannot compute tiles of shape {tiles.shape}: {error}") from error
         return probabilities
 
     def __enter__(self) -> Self:

@@ -1,53 +1,106 @@
 """An output folder that appears under its final name only when everything in it is whole."""
 
+import logging
+import os
+import secrets
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from sennet_engine.errors import OutputError
 
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """What a finished folder of one kind holds: `marker` always, `others` perhaps, and nothing else.
+
+    Only a folder like that is ever replaced, so that a mistyped name costs nobody their data.
+    """
+
+    marker: str
+    others: tuple[str, ...]
+
+    def foreign(self, folder: Path) -> list[str]:
+        """What shows that `folder` is not of this kind: files that it would not hold, or the lack of the marker."""
+        names = {file.name for file in folder.iterdir()}
+        missing = [f"no {self.marker}"] if names and self.marker not in names else []
+        return sorted(names - {self.marker, *self.others}) + missing
+
 
 @contextmanager
-def output_folder(path: Path, *, overwrite: bool, owned: Collection[str]) -> Iterator[Path]:
+def output_folder(path: Path, kind: FolderKind, *, overwrite: bool) -> Iterator[Path]:
     """Yield a folder to write into; it becomes `path` at the end, or is removed if anything fails.
 
-    Args:
-        path: the final name. A folder that exists is refused, or replaced with `overwrite`.
-        owned: the names of all files that a folder of this kind may hold. A folder that holds anything else is never
-            replaced, so that a mistyped name costs nobody their data.
+    It lies beside `path` under a name of its own until then, so two runs never write into one. What stood at `path`
+    is moved aside, and comes back if the new folder cannot take its place.
 
     Raises:
         OutputError: `path` exists and may not be replaced, or its parent cannot be written.
     """
-    refuse_existing(path, overwrite=overwrite, owned=owned)
-    partial, former = (path.with_name(path.name + suffix) for suffix in (".partial", ".former"))
+    path = path.resolve()
+    refuse_existing(path, kind, overwrite=overwrite)
+    missing_parents = [parent for parent in path.parents if not parent.exists()]
+    partial = _beside(path, "partial")
     try:
-        # What a killed run left behind is worth nothing.
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     except OSError as error:
+        _remove_empty(missing_parents)
         raise OutputError(f"{path}: cannot be made ({error.strerror}); choose another place") from error
+    for left in set(path.parent.glob(f".{path.name}.*")) - {partial}:
+        logger.warning("%s was left by a run that was killed or is still at work; delete it in the first case", left)
     try:
         yield partial
-        # Renamed, not deleted first: at no moment is there half of either.
-        if path.exists():
-            path.rename(former)
-        partial.rename(path)
+        # Again: another run may have put its result there in the meantime.
+        refuse_existing(path, kind, overwrite=overwrite)
+        _put_in_place(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
+        _remove_empty(missing_parents)
 
 
-def refuse_existing(path: Path, *, overwrite: bool, owned: Collection[str]) -> None:
+def refuse_existing(path: Path, kind: FolderKind, *, overwrite: bool) -> None:
     """Raise OutputError if `path` exists and may not be replaced: to be called before any work is done."""
+    path = path.resolve()
     if not path.exists():
         return
     if not overwrite:
         raise OutputError(f"{path}: exists already; choose another place or replace it with --overwrite")
-    foreign = sorted(file.name for file in path.iterdir() if file.name not in owned) if path.is_dir() else [path.name]
-    if foreign:
+    if not path.is_dir() or path.is_mount():
+        raise OutputError(f"{path}: is a file or a mount point and cannot be replaced; give a folder below it")
+    if foreign := kind.foreign(path):
         raise OutputError(
-            f"{path}: holds {', '.join(foreign[:3])}, which no run of this command wrote, and is not replaced; "
-            f"choose another place"
+            f"{path}: is no earlier result of this command ({', '.join(foreign[:3])}) and is not replaced; choose "
+            f"another place"
         )
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    former = _beside(path, "former") if path.exists() else None
+    try:
+        if former:
+            path.rename(former)
+        try:
+            partial.rename(path)
+        except BaseException:
+            if former:
+                former.rename(path)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be replaced ({error.strerror}); choose another place") from error
+    if former:
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _beside(path: Path, role: str) -> Path:
+    """A name that no other run takes."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.{role}")
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from sennet_engine.canvas import Canvas
 from sennet_engine.plan import Plan, Slab
 from sennet_engine.predictor import Predictor
-from sennet_engine.tiles import Tile
 from sennet_engine.volumes.volume import Volume
 from sennet_engine.window import Window
 
@@ -57,8 +56,4 @@ def _predict_slab(grey: npt.NDArray[np.uint8], canvas: Canvas, predictor: Predic
         # The last batch is filled up with the tiles of the one before: shapes never change within a plan.
         probabilities = predictor.predict(batch)
         for place, (plane, tile) in enumerate(chunk):
-            _keep(canvas, plane, tile, probabilities[place, 0])
-
-
-def _keep(canvas: Canvas, plane: int, tile: Tile, probability: npt.NDArray[np.uint8]) -> None:
-    canvas.add(plane, tile.kept, probability[tile.kept_in_tile])
+            canvas.add(plane, tile.kept, probabilities[place, 0][tile.kept_in_tile])

@@ -65,9 +65,9 @@ def make_plan(shape_zyx: tuple[int, int, int], card: ModelCard, request: PlanReq
     # A network that is not exact on tiles keeps its own side: another would change its answer.
     own = tiling.sides if tiling.exact else [tiling.default_side]
     sides = own if request.tile is None else [request.tile]
-    threshold_milli = round(1000 * (card.threshold.value if request.threshold is None else request.threshold))
-    if not 1 <= threshold_milli <= 999:
-        raise ConfigError(f"threshold: got {request.threshold}, expected a probability from 0.001 to 0.999")
+    threshold = card.threshold.value if request.threshold is None else request.threshold
+    if not 0.001 <= threshold <= 0.999:
+        raise ConfigError(f"threshold: got {threshold}, expected a probability from 0.001 to 0.999")
     for name, value in (("batch", request.batch), ("slab", request.slab_planes)):
         if value < 1:
             raise ConfigError(f"{name}: got {value}, expected at least 1")
@@ -77,7 +77,7 @@ def make_plan(shape_zyx: tuple[int, int, int], card: ModelCard, request: PlanReq
         grid=_cheapest_grid(shape_zyx[1:], tiling, sides),
         slabs=tuple(Slab(start, min(start + step, depth)) for start in range(0, depth, step)),
         batch=request.batch,
-        threshold_milli=threshold_milli,
+        threshold_milli=round(1000 * threshold),
     )
 
 

@@ -14,9 +14,11 @@ class Predictor(Protocol):
 
     Attributes:
         runtime: the name and the version of what computes.
+        threads: on how many threads.
     """
 
     runtime: str
+    threads: int
 
     def predict(self, tiles: Tiles) -> Tiles:
         """uint8 tiles [B, 1, S, S] to uint8 probabilities [B, 1, S, S], 0..255.

@@ -53,4 +53,5 @@ class Summary:
     def write(self, folder: Path) -> None:
         """Write `summary.json` into `folder`."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        (folder / SUMMARY_NAME).write_text(text + "\n", encoding="utf-8")
+        # A file name may hold bytes that are no UTF-8; escaped they are still JSON.
+        (folder / SUMMARY_NAME).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

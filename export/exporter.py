@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,15 +17,17 @@ import sennet_engine
 from sennet_engine.bundle import CARD_NAME, open_bundle
 from sennet_engine.card import ModelCard, ModelFile, Parity
 from sennet_engine.errors import ConfigError, OutputError
-from sennet_engine.output_folder import output_folder, refuse_existing
+from sennet_engine.output_folder import FolderKind, output_folder, refuse_existing
 from sennet_export.calibration import Calibration, read_calibration
 from sennet_export.graph import accepted_sides, onnx_from_segmenter
 from sennet_export.halo import measured_tiling
 from sennet_export.parity import measured_parity, refuse_unequal
 from sennet_trainer.run_folder import TrainedRun, load_run
 
+logger = logging.getLogger(__name__)
+
 ONNX_NAME, WEIGHTS_NAME = "model.onnx", "weights.safetensors"
-BUNDLE_FILES = (CARD_NAME, ONNX_NAME, WEIGHTS_NAME)
+BUNDLE = FolderKind(marker=CARD_NAME, others=(ONNX_NAME, WEIGHTS_NAME))
 SUFFIX = ".model"
 
 
@@ -61,11 +64,16 @@ def export_run(run: Path, settings: ExportSettings, *, on_step: Callable[[str], 
         raise OutputError(f"--out: got {out.name!r}, expected a name that ends in {SUFFIX} ({out.stem}{SUFFIX})")
     if not 0 <= settings.halo_tolerance <= 255:
         raise ConfigError(f"halo tolerance: got {settings.halo_tolerance}, expected grey levels from 0 to 255")
-    refuse_existing(out, overwrite=settings.overwrite, owned=BUNDLE_FILES)
+    refuse_existing(out, BUNDLE, overwrite=settings.overwrite)
     on_step("loading the run")
     trained = load_run(run)
+    if not trained.complete:
+        logger.warning(
+            "%s is not finished: exporting what it has, the network of epoch %d; `sennet-train fit` goes on with it",
+            run, trained.epoch,
+        )  # fmt: skip
     calibration = read_calibration(settings.calibration or _own_volume(trained))
-    with output_folder(out, overwrite=settings.overwrite, owned=BUNDLE_FILES) as folder:
+    with output_folder(out, BUNDLE, overwrite=settings.overwrite) as folder:
         _write_bundle(folder, trained, calibration, settings, on_step)
     return open_bundle(out).card
 
@@ -82,14 +90,17 @@ def _write_bundle(
     on_step("writing the ONNX graph")
     sides = accepted_sides(segmenter, trained_side=trained_side)
     onnx_from_segmenter(segmenter, onnx_path, sides=sides)
-    on_step("comparing it with the network")
-    parity = measured_parity(segmenter, onnx_path, calibration, side=trained_side, threshold=trained.threshold.value)
-    refuse_unequal(parity, ONNX_NAME)
     on_step("measuring the halo")
     tiling = measured_tiling(
         onnx_path, calibration, sides=sides, stride=segmenter.stride, trained_side=trained_side,
         tolerance=settings.halo_tolerance,
     )  # fmt: skip
+    on_step("comparing it with the network")
+    parity = measured_parity(
+        segmenter, onnx_path, calibration, sides=tiling.sides, trained_side=trained_side,
+        threshold=trained.threshold.value,
+    )  # fmt: skip
+    refuse_unequal(parity, ONNX_NAME)
     save_file(segmenter.state_dict(), folder / WEIGHTS_NAME)
     network = trained.settings.network
     card = ModelCard(
@@ -105,6 +116,7 @@ def _write_bundle(
             ONNX_NAME: _model_file(onnx_path, "onnx", parity),
             WEIGHTS_NAME: _model_file(folder / WEIGHTS_NAME, "weights", None),
         },
+        epoch=trained.epoch,
         trained_on=[_named(volume.images) for volume in trained.settings.volumes if volume.role == "train"],
         scores=trained.scores,
         versions=trained.versions

@@ -9,7 +9,6 @@ from sennet_engine.cli.run import run
 
 app = typer.Typer(
     add_completion=False,
-    pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Train vessel segmentation networks.",
 )

@@ -7,7 +7,7 @@ import typer
 
 from sennet_engine.cli.run import run
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -1,8 +1,10 @@
 """Run a command: what a person can mend ends in one clear line on stderr, never in a traceback."""
 
 import errno
+import io
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import typer
 from sennet_engine.errors import SennetError
 
 EXIT_ERROR = 2
+EXIT_TERMINATED = 143  # as a shell reports a program that ended by SIGTERM
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 1  # as typer does for what it prints itself
 
@@ -25,21 +28,39 @@ ADVICE_BY_ERRNO = {
     errno.EROFS: "choose another place",
 }
 
+EXTRA_BY_MODULE = {
+    **dict.fromkeys(("torch", "torchvision", "segmentation_models_pytorch", "timm", "albumentations"), "train"),
+    **dict.fromkeys(("safetensors", "matplotlib", "cv2"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    "onnxruntime": "cpu",
+}
+
 
 def run(app: typer.Typer) -> NoReturn:
     """Run `app` on the arguments of the process and exit.
 
-    Exit codes: 0; 2 for a full or forbidden disk and for wrong usage; that of a SennetError, which is 2 as a rule;
-    130 if interrupted; 1, without a word, if whoever read the output went away. Any other exception is a mistake in
-    this program: it keeps its plain traceback and ends in 1. Log records from WARNING on and Python warnings go to
-    stderr, each message once.
+    Exit codes: 0; 2 for a missing extra, a full or forbidden disk, and wrong usage; that of a SennetError, which is 2
+    as a rule; 130 if interrupted; 143 if terminated; 1, without a word, if whoever read the output went away. Any other
+    exception is a mistake in this program: it keeps its plain traceback and ends in 1. Log records from WARNING on and
+    Python warnings go to stderr, each message once.
     """
+    # Job schedulers end a program with SIGTERM; leaving by an exception lets every `finally` tidy up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
+    # A file's name may hold bytes that no encoding can print.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app.pretty_exceptions_enable = False
     with _messages_on_stderr():
         try:
             _run_and_flush(app)
         except SennetError as error:
             _stop(str(error), error.exit_code)
+        except ModuleNotFoundError as error:
+            module = (error.name or "").split(".")[0]
+            if module not in EXTRA_BY_MODULE:
+                raise
+            _stop(f"{module} is not installed; run: pip install 'sennet[{EXTRA_BY_MODULE[module]}]'")
         except BrokenPipeError:
             # What is left in the buffer has no reader; the interpreter must not try to write it when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,6 +109,8 @@ class _OnceOnStderr(logging.Handler):
         self._seen: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "tifffile":
+            return  # a damaged file is reported once, by our own error, and not with every step of the search
         line = f"{record.levelname.lower()}: {record.getMessage()}"
         if line not in self._seen:
             self._seen.add(line)

@@ -10,7 +10,7 @@ from sennet_engine.cli.run import run
 if TYPE_CHECKING:
     from sennet_engine.metrics.score import Scores
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -2,10 +2,16 @@
 
 import csv
 import json
+import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
+import onnx
 import pytest
 import tifffile
 
@@ -123,7 +129,7 @@ def damaged_in_the_middle(folder):
     middle = len(content) // 2
     content[middle : middle + 400] = bytes(400)
     (folder / "hit.tif").write_bytes(content)
-    return [folder / "hit.tif"], "cannot be decoded"
+    return [folder / "hit.tif", "--model", folder / "identity.model"], "cannot be decoded"
 
 
 def slices_of_different_shapes(folder):
@@ -151,7 +157,7 @@ def nan(folder):
     stack = STACK.astype(np.float32)
     stack[7, 3, 3] = np.nan
     tifffile.imwrite(folder / "nan.tif", stack)
-    return [folder / "nan.tif"], "plane 7 holds 1 voxel"
+    return [folder / "nan.tif", "--model", folder / "identity.model"], "plane 7 holds 1 voxel"
 
 
 def bad_tile(folder):
@@ -192,12 +198,12 @@ def unknown_card_key(folder):
 
 def out_that_cannot_be_made(folder):
     """An output folder below a file."""
-    return [_volume(folder), "--out", _volume(folder) / "out"], "cannot be made"
+    return [_volume(folder), "--model", folder / "identity.model", "--out", _volume(folder) / "out"], "cannot be made"
 
 
 def threshold_out_of_range(folder):
     """A threshold that is no probability."""
-    return [_volume(folder), "--threshold", 1.5], "threshold: got 1.5"
+    return [_volume(folder), "--model", folder / "identity.model", "--threshold", 1.5], "threshold: got 1.5"
 
 
 def unknown_runtime(folder):
@@ -218,10 +224,37 @@ def not_an_onnx_file(folder):
     return [_volume(folder), "--model", model], "onnxruntime cannot load it"
 
 
+def weights_in_another_file(folder):
+    """A graph whose weights lie in a file that the card does not vouch for."""
+    model = folder / "identity.model"
+    content = (model / "model.onnx").read_bytes() + b"\x0a\x08location\x12\x05w.bin"
+    (model / "model.onnx").write_bytes(content)
+    _edit_card(model, "model.onnx", content, kind="onnx")
+    return [_volume(folder), "--model", model], "other files"
+
+
+def tiles_that_the_graph_refuses(folder):
+    """A card that offers a side, for a graph that computes another size only."""
+    model = folder / "identity.model"
+    graph = onnx.load(model / "model.onnx")
+    for axis in (2, 3):
+        graph.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 48
+    content = graph.SerializeToString()
+    (model / "model.onnx").write_bytes(content)
+    _edit_card(model, "model.onnx", content, kind="onnx")
+    return [_volume(folder), "--model", model], "cannot compute tiles of shape"
+
+
+def threshold_that_is_no_number(folder):
+    """Not a number."""
+    return [_volume(folder), "--model", folder / "identity.model", "--threshold", "nan"], "threshold: got nan"
+
+
 MISTAKES = [
     no_such_file, not_an_image, truncated, damaged_in_the_middle, slices_of_different_shapes, colour, empty_folder, nan,
     bad_tile, no_bundle, changed_byte, pickle_as_weights, unknown_card_key, out_that_cannot_be_made,
-    threshold_out_of_range, unknown_runtime, no_threads, not_an_onnx_file,
+    threshold_out_of_range, unknown_runtime, no_threads, not_an_onnx_file, weights_in_another_file,
+    tiles_that_the_graph_refuses, threshold_that_is_no_number,
 ]  # fmt: skip
 
 
@@ -245,6 +278,39 @@ def test_a_missing_file_of_the_bundle_is_named(command, volume, identity_bundle)
     assert ran.code == 2
     assert "model.onnx" in ran.err
     assert not volume.with_name("volume.sennet").exists()
+
+
+def test_names_that_are_not_plain_text_work(command, volume, identity_bundle):
+    """Spaces, dots, other alphabets, and bytes that are no UTF-8 end in a result named after the file."""
+    for name in ("kidney 5.2um_voi.tif", "niere größe.ome.tif", os.fsdecode(b"latin\xf6.tif")):
+        path = volume.with_name(name)
+        shutil.copy(volume, path)
+        ran = command("sennet-infer", path, "--model", identity_bundle)
+        assert ran.code == 0, ran.err
+        out = volume.with_name(name.removesuffix(".tif").removesuffix(".ome") + ".sennet")
+        assert json.loads((out / "summary.json").read_text())["tiles"] > 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_run_that_is_ended_leaves_no_result_and_the_next_one_works(command, volume, strided_bundle, number, code):
+    """There is no mask under the final name; unless killed outright the run tidies up; the next run works."""
+    stack = np.broadcast_to(STACK[:1], (4000, *STACK.shape[1:]))
+    tifffile.imwrite(volume, stack, compression="zlib", **OME)
+    program = [sys.executable, "-c", "from sennet_engine.cli.infer import main; main()"]
+    process = subprocess.Popen([*program, volume, "--model", strided_bundle, "--quiet"], stderr=subprocess.DEVNULL)
+    while not list(volume.parent.glob(".volume.sennet.*/mask.tif")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait() == code
+    assert not volume.with_name("volume.sennet").exists()
+    assert len(list(volume.parent.glob(".volume.sennet.*"))) == (number == signal.SIGKILL)
+    tifffile.imwrite(volume, STACK, **OME)
+    ran = command("sennet-infer", volume, "--model", strided_bundle)
+    assert ran.code == 0
+    assert ("was left by a run" in ran.err) == (number == signal.SIGKILL)
 
 
 def test_a_full_disk_leaves_nothing_behind(command, volume, identity_bundle, monkeypatch):

@@ -1,5 +1,6 @@
 """`sennet-export`, and the whole line: train, export, infer, score."""
 
+import copy
 import json
 import pickle
 
@@ -8,9 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 import tifffile
+import torch
 
 from sennet_engine.bundle import open_bundle
-from sennet_export import parity
+from sennet_export import exporter
+from sennet_export.graph import onnx_from_segmenter
+from sennet_trainer.checkpoint import load_tensors, save_tensors
 
 CONFIG = """
 name = "small"
@@ -98,7 +102,9 @@ def test_a_bundle_says_what_it_is_and_holds_what_it_says(command, phantoms, tmp_
     assert card.tiling.stride == 8
     assert len(card.tiling.sides) > 3
     assert card.tiling.halo_error[0].largest >= card.tiling.halo_error[-1].largest
-    assert card.files["model.onnx"].parity.largest_difference <= 1
+    parity = card.files["model.onnx"].parity
+    assert parity.largest_difference <= 1
+    assert sorted(parity.largest_by_side) == card.tiling.sides
     graph = onnx.load(tmp_path / "lite0.model" / "model.onnx").graph
     readers = {node.op_type for node in graph.node if graph.input[0].name in node.input}
     assert readers - {"Shape"} == {"Cast"}
@@ -120,12 +126,31 @@ def test_networks_that_pool_over_their_tile_are_labelled_so(command, phantoms, t
 
 
 def test_a_file_that_answers_otherwise_is_never_kept(command, phantoms, tmp_path, monkeypatch):
-    """With the gate closed the export exits with 1, says by how much, and leaves no folder."""
+    """A graph with one weight changed by a tenth ends in exit code 1, says by how much it differs, leaves no folder."""
     run = trained(command, phantoms, "lite0", **LITE0)
-    monkeypatch.setattr(parity, "LARGEST_DIFFERENCE", -1)
+
+    def with_another_weight(segmenter, path, *, sides):
+        other = copy.deepcopy(segmenter)
+        with torch.no_grad():
+            other.network.segmentation_head[0].bias += 0.1
+        onnx_from_segmenter(other, path, sides=sides)
+
+    monkeypatch.setattr(exporter, "onnx_from_segmenter", with_another_weight)
     ran = command("sennet-export", run, "--out", tmp_path / "lite0.model")
     assert ran.code == 1
     assert "differs from the trained network" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_says_the_same_everywhere_proves_nothing(command, phantoms, tmp_path):
+    """Where all answers are equal neither parity nor halo is proven, and the export says so."""
+    run = trained(command, phantoms, "constant", **LITE0)
+    tensors, facts = load_tensors(run / "network.safetensors")
+    tensors["network.segmentation_head.0.bias"] -= 100
+    save_tensors(run / "network.safetensors", tensors, facts)
+    ran = command("sennet-export", run, "--out", tmp_path / "constant.model")
+    assert ran.code == 1
+    assert "nothing can be proven" in ran.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import tifffile
 
 from sennet_engine import __version__
-from sennet_engine.output_folder import output_folder
+from sennet_engine.output_folder import FolderKind, output_folder
 from sennet_trainer.phantom.phantom import Phantom, PhantomSettings
 
 FACTS = "phantom.json"
-FILES = ("image.tif", "labels.tif", "veins.tif", "labels_sparse.tif", FACTS)
+PHANTOM = FolderKind(marker=FACTS, others=("image.tif", "labels.tif", "veins.tif", "labels_sparse.tif"))
 
 
 def write_phantom(phantom: Phantom, settings: PhantomSettings, folder: Path, *, overwrite: bool = False) -> list[Path]:
@@ -33,7 +33,7 @@ def write_phantom(phantom: Phantom, settings: PhantomSettings, folder: Path, *, 
         "labels_sparse.tif": phantom.sparse_labels,
     }
     made = {name: volume for name, volume in volumes.items() if volume is not None}
-    with output_folder(folder, overwrite=overwrite, owned=FILES) as whole:
+    with output_folder(folder, PHANTOM, overwrite=overwrite) as whole:
         for name, volume in made.items():
             _write_tiff(whole / name, volume, settings.voxel_size_um)
         text = json.dumps(_facts(phantom, settings), indent=2)
