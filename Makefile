@@ -24,7 +24,10 @@ demo: .venv/installed
 	.venv/bin/sennet-bench phantom $(DEMO)/phantom --shape 32,512,512 --kidney 1 --seed 7 --overwrite
 	.venv/bin/sennet-infer $(DEMO)/phantom/image.tif --out $(DEMO)/image.sennet --overwrite
 	.venv/bin/sennet-score $(DEMO)/image.sennet/mask.tif $(DEMO)/phantom/labels.tif
-	@echo "Look at $(DEMO)/image.sennet/preview.png; the phantom and its truth are in $(DEMO)/phantom."
+	.venv/bin/sennet-score $(DEMO)/image.sennet/mask.tif $(DEMO)/phantom/labels.tif --json > $(DEMO)/score.json
+	@echo "score    $(DEMO)/score.json"
+	@echo "truth    $(DEMO)/phantom/labels.tif"
+	@echo "Look at $(DEMO)/image.sennet/preview.png"
 
 test: lint
 	.venv-dev/bin/python -m pytest
@@ -45,9 +48,13 @@ format: .venv-dev/installed
 	.venv-dev/bin/ruff check --fix .
 	.venv-dev/bin/ruff format .
 
-builtin: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
-builtin: .venv-dev/installed
+runs/phantoms/made: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
+runs/phantoms/made: recipes/builtin_phantoms.sh $(wildcard trainer/phantom/*.py) | .venv-dev/installed
 	recipes/builtin_phantoms.sh runs/phantoms
+	touch $@
+
+builtin: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
+builtin: runs/phantoms/made
 	sennet-train fit recipes/builtin.toml --out runs/builtin
 	sennet-export runs/builtin --out engine/models/builtin.model --overwrite
 

@@ -1,4 +1,4 @@
-"""The command `sennet-bench`: phantoms, timings, comparisons."""
+"""The command `sennet-bench`: phantoms and quality."""
 
 import typer
 
@@ -6,18 +6,14 @@ from sennet_bench.phantom_command import phantom
 from sennet_bench.quality_command import quality
 from sennet_engine.cli.run import run
 
-app = typer.Typer(
-    help="Make phantoms, and measure how fast and how good the toolchain is.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("phantom")(phantom)
 app.command("quality")(quality)
 
 
 @app.callback()
-def _commands() -> None:
-    """Make phantoms, and measure how fast and how good the toolchain is."""
+def commands() -> None:
+    """Make phantoms, and measure how good the toolchain is."""
 
 
 def main() -> None:

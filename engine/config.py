@@ -11,9 +11,9 @@ from sennet_engine.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of every settings class: frozen, and an unknown key is an error."""
+    """Base of every settings class: frozen; an unknown key, NaN or infinity is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Config)
@@ -51,6 +51,10 @@ def validated(table: dict[str, Any], settings: type[C], *, source: str) -> C:
 def _explain(problem: Any, settings: type[BaseModel]) -> str:
     location = problem["loc"]
     where = ".".join(str(part) for part in location)
+    if problem["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        return f"{where}: got {problem['input']!r}, expected a table: [{where}] and its keys below"
+    if problem["type"] == "union_tag_not_found":
+        return f"{where}: lacks the key {problem['ctx']['discriminator']}, which says which kind it is"
     if problem["type"] != "extra_forbidden":
         got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
         return f"{where}: {problem['msg']}{got}"

@@ -11,7 +11,7 @@ from typing import Literal
 
 import onnxruntime
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 import sennet_engine
 from sennet_engine.bundle import CARD_NAME, open_bundle
@@ -101,7 +101,7 @@ def _write_bundle(
         threshold=trained.threshold.value,
     )  # fmt: skip
     refuse_unequal(parity, ONNX_NAME)
-    save_file(segmenter.state_dict(), folder / WEIGHTS_NAME)
+    (folder / WEIGHTS_NAME).write_bytes(save(segmenter.state_dict()))
     network = trained.settings.network
     card = ModelCard(
         name=settings.out.stem,

@@ -1,28 +1,16 @@
 """The command `sennet-bench phantom`."""
 
-from pathlib import Path
-
 import pytest
 import tifffile
 
-from sennet_bench.cli import main
 
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", ["sennet-bench", *arguments])
-    with pytest.raises(SystemExit) as leaving:
-        main()
-    return int(leaving.value.code or 0)
-
-
-def test_it_writes_a_phantom_and_says_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_writes_a_phantom_and_says_where(command, tmp_path):
     """The files named on stdout exist and have the shape and the voxel size asked for."""
     out = tmp_path / "p"
     options = ["--shape", "4,96,80", "--kidney", "3", "--seed", "7", "--keep", "0.85", "--voxel-size", "63.08"]
-    assert call(monkeypatch, "phantom", str(out), *options) == 0
-    printed = capsys.readouterr().out
+    ran = command("sennet-bench", "phantom", out, *options)
+    assert ran.code == 0
+    printed = ran.out
     for name in ("image.tif", "labels.tif", "veins.tif", "labels_sparse.tif", "phantom.json"):
         assert str(out / name) in printed
         assert (out / name).exists()
@@ -32,23 +20,22 @@ def test_it_writes_a_phantom_and_says_where(
         assert 'PhysicalSizeX="63.08"' in (file.ome_metadata or "")
 
 
-def test_8_bits_end_in_an_8_bit_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_8_bits_end_in_an_8_bit_file(command, tmp_path):
     """With --bits 8 the image is uint8, in the grey levels of the published slices."""
-    assert call(monkeypatch, "phantom", str(tmp_path / "p"), "--shape", "1,64,64", "--bits", "8") == 0
+    assert command("sennet-bench", "phantom", tmp_path / "p", "--shape", "1,64,64", "--bits", "8").code == 0
     image = tifffile.imread(tmp_path / "p" / "image.tif")
     assert image.dtype == "uint8"
     assert 60 < image.mean() < 120
 
 
-def test_an_existing_folder_is_refused_unless_overwritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_existing_folder_is_refused_unless_overwritten(command, tmp_path):
     """Exit code 2 and one line; with --overwrite it works."""
-    command = ["phantom", str(tmp_path), "--shape", "1,32,32"]
-    assert call(monkeypatch, *command) == 2
-    assert "--overwrite" in capsys.readouterr().err
+    arguments = ["sennet-bench", "phantom", tmp_path, "--shape", "1,32,32"]
+    ran = command(*arguments)
+    assert ran.code == 2
+    assert "--overwrite" in ran.err
     assert list(tmp_path.iterdir()) == []
-    assert call(monkeypatch, *command, "--overwrite", "--content", "gel") == 0
+    assert command(*arguments, "--overwrite", "--content", "gel").code == 0
     assert (tmp_path / "image.tif").exists()
 
 
@@ -65,13 +52,10 @@ def test_an_existing_folder_is_refused_unless_overwritten(
         (["--voxel-size", "-1"], "expected 5 to 500"),
     ],
 )
-def test_bad_values_end_in_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    options: list[str], message: str,
-) -> None:  # fmt: skip
+def test_bad_values_end_in_one_clear_line(command, tmp_path, options, message):
     """Exit code 2, the expectation in the message, and nothing left behind."""
-    assert call(monkeypatch, "phantom", str(tmp_path / "p"), *options) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert len(error.strip().splitlines()) == 1
+    ran = command("sennet-bench", "phantom", tmp_path / "p", *options)
+    assert ran.code == 2
+    assert message in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []

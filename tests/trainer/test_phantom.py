@@ -160,17 +160,15 @@ def test_files_read_back_with_their_voxel_size(tmp_path: Path) -> None:
 
 
 def test_folder_that_exists_is_refused_or_replaced_whole(tmp_path: Path) -> None:
-    """Without `overwrite` nothing is touched; with it nothing of the former folder is left."""
+    """Without `overwrite` nothing is touched; with it nothing of the former phantom is left."""
     settings = PhantomSettings((1, 32, 32), 1, 0)
-    phantom = make_phantom(settings)
     folder = tmp_path / "p"
-    folder.mkdir()
-    (folder / "old.txt").write_text("old")
+    write_phantom(make_phantom(dataclasses.replace(settings, keep=0.5)), settings, folder)
+    assert (folder / "labels_sparse.tif").exists()
     with pytest.raises(OutputError, match="exists already"):
-        write_phantom(phantom, settings, folder)
-    assert [path.name for path in folder.iterdir()] == ["old.txt"]
-    write_phantom(phantom, settings, folder, overwrite=True)
-    assert not (folder / "old.txt").exists()
+        write_phantom(make_phantom(settings), settings, folder)
+    write_phantom(make_phantom(settings), settings, folder, overwrite=True)
+    assert not (folder / "labels_sparse.tif").exists()
     assert (folder / "image.tif").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
 

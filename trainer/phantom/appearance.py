@@ -81,16 +81,22 @@ def paint_wall(
     wide = np.clip((radius - 1.5) / 4, 0, 1).astype(np.float32)
     in_tissue = np.clip(organ.below_surface.reshape(-1)[near.index] / (6 * frame.scale), 0, 1)
     # Outside of the parenchyma the wall of an artery is thick and stands alone.
-    plateau = 0.35 + 0.65 * wide + (1 - in_tissue) * np.minimum(0.6 * radius, thickest)
-    decay = look.decay_small + (look.decay_large - look.decay_small) * wide
+    plateau = 0.35 + 0.4 * wide + (1 - in_tissue) * np.minimum(0.6 * radius, thickest)
+    decay = look.decay_small + (look.decay_large - look.decay_small) * wide * _of_branch(near, 0.25, 4.0)
     uneven = np.exp(0.3 * cloud(frame.shape_zyx, pitch=14 * frame.scale, rng=rng).reshape(-1)[near.index])
     profile = np.exp(-np.maximum(distance - plateau, 0) / decay)
     rise = height * (look.wall_small + (look.wall_large - look.wall_small) * wide) * _of_branch(near, 0.25, 2.0)
+    # Walls of wide vessels differ most: from a faint line to a bright band.
+    rise *= np.where(in_tissue > 0, _of_branch(near, 0.25, 3.0) ** wide, 1)
     level = np.float32(look.tissue) + rise * uneven * np.exp(-distance / (3 * decay))
     ground = flat[near.index]
     # Wide vessels lie in fibrous tissue: patchy streaks that fade within some voxels.
     fibrous = np.clip(0.5 + 1.1 * cloud(frame.shape_zyx, pitch=5 * frame.scale, rng=rng).reshape(-1)[near.index], 0, 3)
     glow = 0.45 * rise * wide * np.exp(-distance / 6) * fibrous * uneven
+    # Around the grey muscle of some wide arteries the outermost layer shows as a second, broken line.
+    layer = 2.5 + 4.0 * _uniform_of_branch(near, 5.0)
+    broken = np.clip(uneven - 0.6, 0, 1.5) * (_uniform_of_branch(near, 6.0) < 0.5)
+    glow += 1.2 * rise * wide * broken * np.exp(-np.square(distance - layer))
     soft = np.maximum(profile, look.glow * np.exp(-np.maximum(distance - plateau, 0) / GLOW_LENGTH))
     thick = np.where(in_tissue < 1, soft * (level - ground) * (1 - in_tissue), 0)
     flat[near.index] += (profile * rise * uneven + glow) * in_tissue + thick
@@ -182,6 +188,10 @@ def _of_branch(near: NearTubes, spread: float, turn: float) -> npt.NDArray[np.fl
 
     `turn` picks one of many such factors.
     """
+    return np.exp(np.float32(spread * np.sqrt(12)) * (_uniform_of_branch(near, turn) - np.float32(0.5)))
+
+
+def _uniform_of_branch(near: NearTubes, turn: float) -> npt.NDArray[np.float32]:
+    """A number in [0, 1) that differs from branch to branch; `turn` picks one of many such numbers."""
     # A hash of the branch's number: cheap, and the same whatever else was drawn.
-    uniform = np.mod(np.sin(near.branch * np.float64(12.9898) + turn) * 43758.5453, 1.0)
-    return np.asarray(np.exp(spread * np.sqrt(12) * (uniform - 0.5)), np.float32)
+    return np.asarray(np.mod(np.sin(near.branch * np.float64(12.9898) + turn) * 43758.5453, 1.0), np.float32)

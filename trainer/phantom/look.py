@@ -58,7 +58,7 @@ class Look:
 
 LOOKS: dict[Kidney, Look] = {
     1: Look(
-        tissue=102.5, gel=78.2, fat=77.0, lumen_large=89.5, lumen_small=91.5, wall_large=12.0, wall_small=7.0,
+        tissue=102.5, gel=78.2, fat=77.0, lumen_large=89.5, lumen_small=91.5, wall_large=11.0, wall_small=7.0,
         decay_large=1.0, decay_small=0.55, noise_sd=1.5, texture_share=0.20, slow_sd=4.0, gel_sd=1.1, rim=8.0,
         glow=0.36, bend=0.12, sinus=0.22, fat_share=0.4, spacing=54.0, cavity=0.016, round_field=False,
     ),
