@@ -1,14 +1,14 @@
 """Open a volume, whatever it is stored as. Past this door every volume is (Z, Y, X) with one channel."""
 
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from sennet_engine.errors import ConfigError, VolumeError
 from sennet_engine.volumes.folder import open_folder
+from sennet_engine.volumes.npy import open_npy
 from sennet_engine.volumes.tiff import open_tiff
-from sennet_engine.volumes.volume import ArrayVolume, Volume, VoxelSize
+from sennet_engine.volumes.volume import Volume, VoxelSize
 
 
 def open_volume(path: Path, *, voxel_size_um: VoxelSize | None = None) -> Volume:
@@ -22,9 +22,7 @@ def open_volume(path: Path, *, voxel_size_um: VoxelSize | None = None) -> Volume
         VolumeError: there is nothing at `path`, it is damaged, or it is not a single-channel volume of
             uint8, uint16 or float32.
     """
-    if not path.exists():
-        raise VolumeError(f"{path}: no such file or folder; give a TIFF, a .npy file or a folder of slices")
-    if path.is_dir():
+    if _is_folder(path):
         volume = open_folder(path)
     elif opener := OPENERS.get(path.suffix.lower()):
         volume = opener(path)
@@ -52,12 +50,17 @@ def voxel_size_from_text(text: str) -> VoxelSize:
     return z, y, x
 
 
-def _open_npy(path: Path) -> Volume:
+def _is_folder(path: Path) -> bool:
+    """Whether there is a folder at `path`, or else a file. Raises VolumeError where there is neither."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise VolumeError(f"{path}: is not a readable .npy array: {error}") from error
-    return ArrayVolume(array, name=path.stem, path=path)
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise VolumeError(f"{path}: no such file or folder; give a TIFF, a .npy file or a folder of slices") from error
+    except (OSError, ValueError) as error:
+        raise VolumeError(f"{path}: cannot be opened: {getattr(error, 'strerror', error)}; check the path") from error
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise VolumeError(f"{path}: is neither a file nor a folder; give a TIFF, a .npy file or a folder of slices")
+    return stat.S_ISDIR(mode)
 
 
-OPENERS: dict[str, Callable[[Path], Volume]] = {".tif": open_tiff, ".tiff": open_tiff, ".npy": _open_npy}
+OPENERS: dict[str, Callable[[Path], Volume]] = {".tif": open_tiff, ".tiff": open_tiff, ".npy": open_npy}

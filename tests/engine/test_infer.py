@@ -126,7 +126,7 @@ def damaged_in_the_middle(folder):
     """The file is complete, but some bytes of a plane's data are not what they were."""
     tifffile.imwrite(folder / "hit.tif", STACK, compression="zlib")
     content = bytearray((folder / "hit.tif").read_bytes())
-    middle = len(content) // 2
+    middle = len(content) * 9 // 20
     content[middle : middle + 400] = bytes(400)
     (folder / "hit.tif").write_bytes(content)
     return [folder / "hit.tif", "--model", folder / "identity.model"], "cannot be decoded"

@@ -38,7 +38,35 @@ def test_a_constant_volume_is_black():
     assert (window.to_uint8(volume.read_planes(0, 2)) == 0).all()
 
 
-@pytest.mark.parametrize("text", ["5", "9,5", "a,b", "1,2,3", ""])
+@pytest.mark.parametrize("spread", ["normal", "striped", "outlier", "constant"])
+def test_a_float_window_is_exact(spread):
+    """The window of a float volume is made of its own values at the two ranks, whatever their spread."""
+    stack = np.random.default_rng(0).normal(-1, 20, (5, 300, 1200)).astype(np.float32)
+    if spread == "striped":
+        stack += 1000 * (np.arange(1200) % 4 == 1)
+    if spread == "outlier":
+        stack[0, 0, 0] = 1e30
+    if spread == "constant":
+        stack[:] = -0.5
+    window = surveyed_window(ArrayVolume(stack))
+    low, high = np.quantile(stack, [0.001, 0.999], method="inverted_cdf")
+    assert (window.low, window.high) == (low, high)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-np.inf, np.inf), (0, np.inf), (np.nan, 1), (2, 1)])
+def test_a_window_has_two_finite_ends(low, high):
+    """Infinite, missing and descending ends are refused."""
+    with pytest.raises(ConfigError, match="window"):
+        Window(low, high)
+
+
+def test_a_window_narrower_than_float32_can_scale_is_a_step():
+    """Grey levels that hardly differ give black and white, and no warning of an overflow."""
+    levels = np.array([0, 1e-40, 2e-40], np.float32)
+    assert (Window(0, float(levels[1])).to_uint8(levels) == [0, 0, 255]).all()
+
+
+@pytest.mark.parametrize("text", ["5", "9,5", "a,b", "1,2,3", "", "-inf,inf"])
 def test_windows_that_are_none_are_refused(text):
     """Only two ascending numbers are a window."""
     with pytest.raises(ConfigError, match="window"):
