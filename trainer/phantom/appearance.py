@@ -188,7 +188,8 @@ def _of_branch(near: NearTubes, spread: float, turn: float) -> npt.NDArray[np.fl
 
     `turn` picks one of many such factors.
     """
-    return np.exp(np.float32(spread * np.sqrt(12)) * (_uniform_of_branch(near, turn) - np.float32(0.5)))
+    exponent = np.float32(spread * np.sqrt(12)) * (_uniform_of_branch(near, turn) - np.float32(0.5))
+    return np.asarray(np.exp(exponent), np.float32)
 
 
 def _uniform_of_branch(near: NearTubes, turn: float) -> npt.NDArray[np.float32]:

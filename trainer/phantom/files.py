@@ -1,7 +1,9 @@
 """Phantoms on disk: a folder of TIFF volumes that appears whole or not at all."""
 
 import dataclasses
+import hashlib
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +47,13 @@ def _write_tiff(path: Path, volume: npt.NDArray[Any], voxel_size_um: float) -> N
     per_centimetre = 1e4 / voxel_size_um
     size = {f"PhysicalSize{axis}": voxel_size_um for axis in "XYZ"}
     units = {f"PhysicalSize{axis}Unit": "µm" for axis in "XYZ"}
+    # OME asks for an identifier; tifffile would draw a random one, and equal phantoms would differ in their files.
+    identifier = uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(volume.tobytes()).hexdigest())
     tifffile.imwrite(
         path,
         volume,
         ome=True,
-        metadata={"axes": "ZYX", **size, **units},
+        metadata={"axes": "ZYX", "UUID": f"urn:uuid:{identifier}", **size, **units},
         compression="zlib",
         resolution=(per_centimetre, per_centimetre),
         resolutionunit="CENTIMETER",
