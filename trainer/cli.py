@@ -40,8 +40,7 @@ def fit(
         try:
             progress = train(settings, folder, device=device_from_name(device), observer=observer, overwrite=overwrite)
         except KeyboardInterrupt:
-            epoch = observer.epochs_done + 1
-            typer.echo(f"the same command goes on from epoch {epoch} of {settings.training.epochs}", err=True)
+            typer.echo(_way_on(folder, settings.training.epochs, begun=observer.trained, overwrite=overwrite), err=True)
             raise typer.Exit(INTERRUPTED) from None
     if not observer.trained:
         typer.echo(f"{folder} is complete already: {progress.epochs} epochs; --overwrite starts anew")
@@ -73,6 +72,18 @@ def crops(
         volumes = [cached_volume(volume, Path(cache)) for volume in settings.volumes if volume.role == "train"]
         write_crop_sheet(EpochCrops(volumes, shown, epoch=epoch), out)
     typer.echo(f"crops    {out}")
+
+
+def _way_on(folder: Path, epochs: int, *, begun: bool, overwrite: bool) -> str:
+    """What a person does after an interruption. The checkpoint knows what is done, not what was shown last."""
+    from sennet_trainer.checkpoint import read_progress
+    from sennet_trainer.run_folder import CHECKPOINT
+
+    if not begun:
+        return "nothing was trained yet; the same command starts again"
+    done = read_progress(folder / CHECKPOINT).epochs if (folder / CHECKPOINT).exists() else 0
+    command = "the same command without --overwrite" if overwrite else "the same command"
+    return f"{command} goes on from epoch {min(done + 1, epochs)} of {epochs}"
 
 
 def main() -> None:

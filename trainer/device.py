@@ -21,8 +21,15 @@ def device_from_name(name: str) -> torch.device:
     return torch.device(known[name])
 
 
-def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+def precision_of(device: torch.device) -> torch.dtype:
     """bfloat16 where a GPU computes in it; float32 everywhere else. Half precision on a CPU is slower by far."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+    # Older GPUs emulate bfloat16, which is slower than float32.
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Computes in `precision_of` the device."""
+    precision = precision_of(device)
+    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, dtype=precision)

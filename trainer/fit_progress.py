@@ -21,7 +21,6 @@ class FitProgress:
     """An `Observer` that draws; a context manager.
 
     Attributes:
-        epochs_done: finished epochs, those before an interruption included.
         trained: whether there was anything left to do.
     """
 
@@ -33,11 +32,9 @@ class FitProgress:
             TimeElapsedColumn(), TextColumn("to go"), TimeRemainingColumn(), console=self._console,
         )  # fmt: skip
         self._task: TaskID | None = None
-        self.epochs_done = 0
         self.trained = False
 
     def starts(self, *, epochs_done: int, epochs: int, steps: int) -> None:
-        self.epochs_done = epochs_done
         self.trained = epochs_done < epochs
         if not self.trained:
             return
@@ -50,7 +47,6 @@ class FitProgress:
         self._bar.update(self._task, advance=1, description=f"{self._name}  loss {loss:.3f}")
 
     def epoch(self, row: EpochRow) -> None:
-        self.epochs_done = row.epoch
         score = ""
         if row.surface_dice is not None and row.dice is not None:
             score = f"  surface Dice {row.surface_dice:.4f}  Dice {row.dice:.4f}  threshold {row.threshold}"

@@ -1,4 +1,4 @@
-"""What each epoch brought: a table as CSV and a curve as PNG."""
+"""What each epoch brought, as a table."""
 
 import csv
 import io
@@ -41,27 +41,3 @@ def write_metrics(rows: Sequence[EpochRow], path: Path) -> None:
     table.writeheader()
     table.writerows(asdict(row) for row in rows)
     write_whole(path, text.getvalue().encode())
-
-
-def write_curve(rows: Sequence[EpochRow], path: Path) -> None:
-    """Loss and scores over the epochs, as PNG."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    losses = figure.subplots()
-    losses.plot([row.epoch for row in rows], [row.loss for row in rows], "o-", ms=3, color="tab:gray", label="loss")
-    top = 1.05 * max([1.0, *(row.loss for row in rows)])
-    losses.set(xlabel="epoch", ylabel="training loss", ylim=(0, top))
-    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
-    validated = [row for row in rows if row.surface_dice is not None]
-    if validated:
-        scores = losses.twinx()
-        epochs = [row.epoch for row in validated]
-        for key, colour, label in (("surface_dice", "tab:red", "surface Dice"), ("dice", "tab:blue", "Dice")):
-            scores.plot(epochs, [getattr(row, key) for row in validated], "o-", ms=3, color=colour, label=label)
-        scores.set(ylabel="validation score", ylim=(0, 1.05))
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format="png")
-    write_whole(path, picture.getvalue())

@@ -4,19 +4,24 @@ import hashlib
 import json
 import logging
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from sennet_engine.errors import VolumeError
+from sennet_engine.volumes.folder import GENERIC_NAMES
+from sennet_engine.volumes.name import volume_name
 from sennet_engine.volumes.open import open_volume
 from sennet_engine.volumes.volume import Volume
 from sennet_engine.window import surveyed_window
 from sennet_trainer.settings import VolumeSettings
+from sennet_trainer.whole_file import writing_to
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -71,57 +76,107 @@ def cached_volume(settings: VolumeSettings, cache: Path) -> LabelledVolume:
     Raises:
         VolumeError: images or labels cannot be read, have different shapes, the labels are not 0/1 or 0/255, or no
             voxel is labelled and `allow_empty` is not set.
+        OSError: the cache cannot be written; what there is of it is deleted.
     """
-    for path in (settings.images, settings.labels):
-        if path is not None and not path.exists():
-            raise VolumeError(f"{path}: no such file or folder; give a TIFF, a .npy file or a folder of slices")
-    folder = cache / _fingerprint(settings)
+    folder = cache / _cache_name(settings)
     if not folder.exists():
         partial = folder.with_suffix(".partial")
         if partial.exists():
             shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-        _write_cache(settings, partial)
-        partial.rename(folder)
-    return LabelledVolume(name=settings.images.stem, folder=folder, settings=settings)
+        try:
+            partial.mkdir(parents=True)
+            _write_cache(settings, partial)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    return LabelledVolume(name=settings.name or _name_of(settings.images), folder=folder, settings=settings)
 
 
-def _write_cache(settings: VolumeSettings, folder: Path) -> None:
+@contextmanager
+def opened(settings: VolumeSettings) -> Iterator[tuple[Volume, Volume | None, range]]:
+    """Images, labels (None where all is background) and the planes of both that are used; they belong together.
+
+    Raises:
+        VolumeError: one cannot be opened, their shapes or the names of their slices differ, or the planes are missing.
+    """
     with ExitStack() as stack:
         images = stack.enter_context(open_volume(settings.images))
         labels = stack.enter_context(open_volume(settings.labels)) if settings.labels else None
-        if labels is not None and labels.shape_zyx != images.shape_zyx:
-            raise VolumeError(
-                f"{settings.labels}: got labels of shape {labels.shape_zyx} (Z, Y, X), expected {images.shape_zyx} as "
-                f"in {settings.images}; give the labels of these images"
-            )
-        slices = _slices_within(settings, images.shape_zyx[0])
+        if labels is not None:
+            _check_pair(images, labels)
+        yield images, labels, _slices_within(settings, images.shape_zyx[0])
+
+
+def fingerprint_of(path: Path) -> str:
+    """Changes when the file `path`, or one of a folder `path`, gets another name, size or time of change.
+
+    Raises:
+        VolumeError: there is nothing at `path`.
+    """
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        facts = [str(path.resolve()), *([file.name, *_size_and_time(file)] for file in files)]
+    except FileNotFoundError as error:
+        raise VolumeError(f"{path}: no such file or folder; give a TIFF, a .npy file or a folder of slices") from error
+    return _hashed(facts)
+
+
+def _write_cache(settings: VolumeSettings, folder: Path) -> None:
+    with opened(settings) as (images, labels, slices):
+        # The window is that of the whole volume, as the engine takes it, whatever slices are used.
+        window = surveyed_window(images)
         shape_zyx = (len(slices), *images.shape_zyx[1:])
-        _write_images(images, _created(folder / "images.npy", shape_zyx), slices, invert=settings.invert)
-        labelled = _write_labels(labels, _created(folder / "labels.npy", shape_zyx), slices)
+        with _NpyFile(folder / "images.npy", np.uint8, shape_zyx) as cached:
+            for z in slices:
+                plane = window.to_uint8(images.read_planes(z, z + 1)[0])
+                cached.append(255 - plane if settings.invert else plane)
+        with _NpyFile(folder / "labels.npy", np.uint8, shape_zyx) as cached:
+            labelled = _write_labels(labels, cached, slices, size_yx=shape_zyx[1:])
     if labelled.size == 0 and not settings.allow_empty:
         raise VolumeError(
             f"{settings.labels}: no voxel is labelled in planes {slices.start} to {slices.stop - 1}; give the right "
             f"labels, or set allow_empty = true where the volume is a hard negative"
         )
-    np.save(folder / "labelled.npy", labelled)
+    with _NpyFile(folder / "labelled.npy", np.int64, labelled.shape) as cached:
+        cached.append(labelled)
     logger.info("%s: %d planes cached, %d labelled voxels", settings.images, shape_zyx[0], labelled.size)
 
 
-def _write_images(volume: Volume, cached: UInt8, slices: range, *, invert: bool) -> None:
-    """The window is that of the whole volume, as the engine takes it, whatever slices are used."""
-    window = surveyed_window(volume)
-    for index, z in enumerate(slices):
-        plane = window.to_uint8(volume.read_planes(z, z + 1)[0])
-        cached[index] = 255 - plane if invert else plane
+class _NpyFile:
+    """An array file that grows. Written as any file, since a full disk ends a process that writes a mapped one."""
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
+        self._path = path
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        with writing_to(path):
+            self._file = path.open("wb")
+            np.lib.format.write_array_header_1_0(self._file, header)
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        with writing_to(self._path):
+            self._file.write(np.ascontiguousarray(values).data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with writing_to(self._path):
+            self._file.close()
 
 
-def _write_labels(volume: Volume | None, cached: UInt8, slices: range) -> npt.NDArray[np.int64]:
-    """Write 0/1 labels; returns the flat indices of the labelled voxels. The file is made of zeros already."""
+def _write_labels(
+    volume: Volume | None, cached: _NpyFile, slices: range, *, size_yx: tuple[int, ...]
+) -> npt.NDArray[np.int64]:
+    """Write 0/1 labels; returns the flat indices of the labelled voxels."""
     labelled: list[npt.NDArray[np.int64]] = []
     level = None
-    for index, z in enumerate(slices if volume is not None else ()):
-        assert volume is not None
+    for index, z in enumerate(slices):
+        if volume is None:
+            cached.append(np.zeros(size_yx, np.uint8))
+            continue
         plane = volume.read_planes(z, z + 1)[0]
         positives = np.flatnonzero(plane)
         values = plane.ravel()[positives]
@@ -133,9 +188,25 @@ def _write_labels(volume: Volume | None, cached: UInt8, slices: range) -> npt.ND
                 f"{volume.path}: got labels with the values 0, {found} in plane {z}, expected 0/1 or 0/255 throughout; "
                 f"convert the labels first"
             )
-        cached[index] = plane != 0
+        cached.append((plane != 0).astype(np.uint8))
         labelled.append(positives + index * plane.size)
     return np.concatenate(labelled) if labelled else np.empty(0, np.int64)
+
+
+def _check_pair(images: Volume, labels: Volume) -> None:
+    if labels.shape_zyx != images.shape_zyx:
+        raise VolumeError(
+            f"{labels.path}: got labels of shape {labels.shape_zyx} (Z, Y, X), expected {images.shape_zyx} as "
+            f"in {images.path}; give the labels of these images"
+        )
+    if not (images.path.is_dir() and labels.path.is_dir()):
+        return  # the planes of a single file have no names
+    for one, other in zip(images.plane_ids, labels.plane_ids, strict=True):
+        if one != other:
+            raise VolumeError(
+                f"{labels.path}: got labels of the slice {other!r} where {images.path} has {one!r}, expected slices of "
+                f"equal names; give the labels of these images"
+            )
 
 
 def _slices_within(settings: VolumeSettings, depth: int) -> range:
@@ -145,25 +216,26 @@ def _slices_within(settings: VolumeSettings, depth: int) -> range:
     return range(first, end)
 
 
-def _fingerprint(settings: VolumeSettings) -> str:
-    facts: list[Any] = [CACHE_VERSION, settings.slices, settings.invert, settings.allow_empty]
-    for path in (settings.images, settings.labels):
-        facts.append(None if path is None else [str(path.resolve()), *map(_file_facts, _files_of(path))])
+def _name_of(path: Path) -> str:
+    """`phantom/image` for phantom/image.tif, `kidney_1` for kidney_1/images and for a folder of slices kidney_1."""
+    folder = path.absolute()
+    if folder.is_dir():
+        return volume_name(folder.parent if folder.name in GENERIC_NAMES else folder)
+    return f"{folder.parent.name}/{volume_name(folder)}"
+
+
+def _cache_name(settings: VolumeSettings) -> str:
+    inputs = [path and fingerprint_of(path) for path in (settings.images, settings.labels)]
+    return _hashed([CACHE_VERSION, settings.slices, settings.invert, settings.allow_empty, *inputs])
+
+
+def _hashed(facts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _files_of(path: Path) -> list[Path]:
-    return sorted(path.iterdir()) if path.is_dir() else [path]
-
-
-def _file_facts(path: Path) -> list[Any]:
+def _size_and_time(path: Path) -> tuple[int, int]:
     facts = path.stat()
-    return [path.name, facts.st_size, facts.st_mtime_ns]
-
-
-def _created(path: Path, shape: tuple[int, ...]) -> UInt8:
-    array: UInt8 = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    return array
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

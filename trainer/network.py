@@ -6,6 +6,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
+import torch
 from segmentation_models_pytorch.base.model import SegmentationModel
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
@@ -19,6 +20,7 @@ from sennet_trainer.settings import NetworkSettings
 # Set from the other settings, and therefore not among the decoder's options.
 OWN_OPTIONS = ("encoder_name", "encoder_depth", "encoder_weights", "in_channels", "classes", "activation", "aux_params")
 CHANNELS = 1
+FULL_DEPTH = 5
 
 
 class Segmenter(nn.Module):
@@ -41,6 +43,13 @@ class Segmenter(nn.Module):
         """Logits float32 [B, 1, H, W] of `grey`, float32 [B, C, H, W] in 0..255."""
         logits: Tensor = self.network(self.normaliser(grey))
         return logits
+
+
+class Untouched(nn.Module):
+    """In the place of a stage without influence on the output. Some encoders run theirs all the same."""
+
+    def forward(self, features: Tensor, *_options: Any) -> Tensor:
+        return features
 
 
 def build_segmenter(settings: NetworkSettings) -> Segmenter:
@@ -70,6 +79,8 @@ def build_segmenter(settings: NetworkSettings) -> Segmenter:
         ) from error
     encoder: Any = network.get_submodule("encoder")
     _drop_unused_stages(encoder)
+    if settings.encoder_depth < FULL_DEPTH:
+        _drop_untouched(encoder, network, side=2 * 2**FULL_DEPTH)
     with_fixed_padding(network)
     return Segmenter(
         network,
@@ -123,3 +134,26 @@ def _drop_unused_stages(encoder: nn.Module) -> None:
     model = getattr(encoder, "model", None)
     if isinstance(model, EfficientNetFeatures | MobileNetV3Features):
         del model.blocks[max(model._stage_out_idx) :]
+
+
+def _drop_untouched(encoder: nn.Module, network: nn.Module, *, side: int) -> None:
+    """smp's own encoders build all stages whatever the depth; replace those that no gradient reaches."""
+    network.eval()  # one tile is too few for batch norm, and statistics must not move
+    try:
+        with torch.enable_grad():
+            network(torch.zeros(1, CHANNELS, side, side)).sum().backward()
+    except (RuntimeError, AssertionError, ValueError):
+        return  # it takes tiles of one size only, and keeps what it has
+    finally:
+        network.train()
+    _replace_untouched(encoder)
+    network.zero_grad(set_to_none=True)
+
+
+def _replace_untouched(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        parameters = list(child.parameters())
+        if parameters and all(one.requires_grad and one.grad is None for one in parameters):
+            setattr(module, name, Untouched())
+        elif isinstance(child, nn.Sequential | nn.ModuleList):
+            _replace_untouched(child)

@@ -1,6 +1,6 @@
 """The folder of a training run: its settings, its state, its weights.
 
-run.json                resolved settings, versions, state ("training" or "complete")
+run.json                resolved settings, versions, fingerprints of the inputs, whether the training is complete
 checkpoint.safetensors  everything needed to go on
 network.safetensors     the network of the best validated epoch (of the last one without validation), with its scores
 metrics.csv, curve.png  one row, one point an epoch
@@ -11,6 +11,7 @@ import json
 import logging
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -38,10 +39,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What run.json holds: the settings that a run was started with, the versions, and whether it is complete."""
+    """What run.json holds.
+
+    Attributes:
+        settings: those that the run was started with.
+        versions: of python and of the packages that decide the result.
+        inputs: fingerprints by `images PATH` and `labels PATH`; empty in runs of before they were kept.
+        complete: whether the training has reached its last epoch.
+    """
 
     settings: FitSettings
     versions: dict[str, str]
+    inputs: dict[str, str]
     complete: bool
 
 
@@ -102,30 +111,41 @@ def save_network(run: Path, segmenter: Segmenter, *, epoch: int, score: Validati
     save_tensors(run / NETWORK, segmenter.state_dict(), facts)
 
 
-def start_run(run: Path, settings: FitSettings, *, overwrite: bool) -> RunRecord:
-    """The record of a new run in the folder `run`, or of the one of the same settings that is there.
+def new_record(settings: FitSettings, inputs: dict[str, str]) -> RunRecord:
+    """The record of a run that has not begun; `inputs` as in `RunRecord`."""
+    return RunRecord(settings=settings, versions=_versions(), inputs=inputs, complete=False)
+
+
+def run_to_go_on_with(run: Path, new: RunRecord, *, overwrite: bool) -> RunRecord | None:
+    """The record of the run in the folder `run`, or None where `new` begins there. Nothing is written.
 
     Args:
-        overwrite: delete what another run left there.
+        overwrite: `new` shall take the place of the run that is there.
 
     Raises:
-        OutputError: the folder holds something else, or a run of other settings (says which), or cannot be written.
+        OutputError: the folder holds something else, or a run of other settings or inputs (says which).
     """
-    new = RunRecord(settings=settings, versions=_versions(), complete=False)
     if run.is_file():
         raise OutputError(f"{run}: is a file, expected a folder; choose another --out")
-    if run.is_dir() and any(run.iterdir()):
-        if not (run / RECORD).exists():
-            raise OutputError(f"{run}: holds files but no {RECORD}, so it is not a run; choose another --out")
-        if not overwrite:
-            return _record_to_resume(run, new)
-        _clear(run)
+    if not run.is_dir() or not any(run.iterdir()):
+        return None
+    if not (run / RECORD).exists():
+        raise OutputError(f"{run}: holds files but no {RECORD}, so it is not a run; choose another --out")
+    return None if overwrite else _record_to_resume(run, new)
+
+
+def begin_run(run: Path, record: RunRecord) -> None:
+    """Write `record` into the folder `run`, in place of the run that may be there. Cached volumes stay.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        _write_record(run, new)
+        _clear(run)
+        _write_record(run, record)
     except OSError as error:
         raise OutputError(f"{run}: cannot be written ({error.strerror}); choose another --out") from error
-    return new
 
 
 def complete_run(run: Path, record: RunRecord) -> RunRecord:
@@ -138,8 +158,18 @@ def complete_run(run: Path, record: RunRecord) -> RunRecord:
 def abandon_run(run: Path) -> None:
     """Take back a run that could not begin: delete its files, and the folder where nothing else lies in it."""
     _clear(run)
+    keep_caches(run, [])
     if not any(run.iterdir()):
         run.rmdir()
+
+
+def keep_caches(run: Path, folders: Sequence[Path]) -> None:
+    """Delete the cached volumes that are not among `folders`, and the cache where it is empty then."""
+    for folder in (run / CACHE).glob("*"):
+        if folder not in folders:
+            shutil.rmtree(folder)
+    if not folders and (run / CACHE).exists():
+        (run / CACHE).rmdir()
 
 
 def read_record(run: Path) -> RunRecord:
@@ -148,11 +178,12 @@ def read_record(run: Path) -> RunRecord:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         settings, versions, complete = facts["settings"], facts["versions"], facts["complete"]
+        inputs = facts.get("inputs", {})
     except OSError as error:
         raise ModelError(f"{run}: is not a run folder ({RECORD}: {error.strerror}); give the --out of a fit") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: is damaged ({error}); train again with --overwrite") from error
-    return RunRecord(validated(settings, FitSettings, source=str(path)), versions, complete)
+    return RunRecord(validated(settings, FitSettings, source=str(path)), versions, inputs, complete)
 
 
 def _record_to_resume(run: Path, new: RunRecord) -> RunRecord:
@@ -164,6 +195,11 @@ def _record_to_resume(run: Path, new: RunRecord) -> RunRecord:
         raise OutputError(
             "\n  ".join([f"{run}: holds a run of other settings; choose another --out or give --overwrite", *lines])
         )
+    inputs = [key for key, fingerprint in new.inputs.items() if there.inputs.get(key, fingerprint) != fingerprint]
+    if inputs and not there.complete:
+        raise OutputError(f"{run}: {' and '.join(inputs)} changed since the run was begun; --overwrite starts anew")
+    if inputs:
+        logger.warning("%s: %s changed since the run was begun; --overwrite starts anew", run, " and ".join(inputs))
     if there.versions != new.versions:
         other = [f"{name} {there.versions.get(name)} then, {new.versions[name]} now" for name in new.versions
                  if there.versions.get(name) != new.versions[name]]  # fmt: skip
@@ -175,7 +211,6 @@ def _clear(run: Path) -> None:
     """Delete the files of a run, and nothing else that may lie there."""
     for name in (RECORD, CHECKPOINT, NETWORK, METRICS, CURVE):
         (run / name).unlink(missing_ok=True)
-    shutil.rmtree(run / CACHE, ignore_errors=True)
 
 
 def _write_record(run: Path, record: RunRecord) -> None:

@@ -73,6 +73,8 @@ class VolumeSettings(Config):
     """Planes are cut along each of these axes."""
     slices: tuple[int, int] | None = None
     """Use the planes from the first (inclusive) to the second (exclusive) along z only."""
+    name: str | None = Field(None, min_length=1)
+    """Names the volume in scores; absent: after its files."""
     weight: float = Field(1.0, gt=0)
     """How often crops are drawn from this volume, relative to the other training volumes."""
     invert: bool = False
@@ -156,15 +158,21 @@ class TrainingSettings(Config):
     """Processes that prepare crops; 0: the training process itself. Does not change the result."""
 
 
+def _distinct_thresholds(thresholds: list[float]) -> list[float]:
+    if len({round(threshold * 1000) for threshold in thresholds}) != len(thresholds):
+        raise ValueError("expected thresholds that differ by 0.001 or more")
+    return thresholds
+
+
 class ValidationSettings(Config):
     """Whole validation planes are predicted and scored at several thresholds."""
 
     every: int = Field(1, ge=1)
     """Epochs between validations; the last epoch is always validated."""
-    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], min_length=1
-    )
-    """The best of them by surface Dice is the run's threshold."""
+    thresholds: Annotated[
+        list[Annotated[float, Field(ge=0.001, le=0.999)]], Field(min_length=1), AfterValidator(_distinct_thresholds)
+    ] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    """The best of them by surface Dice is the run's threshold. They are taken to the thousandth."""
     tile: int | None = Field(None, ge=32)
     """Predict in abutting tiles of this side instead of whole planes: for networks that take one size only."""
 
@@ -174,7 +182,7 @@ class FitSettings(Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the run's folder and, later, the model."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**63 - 1)
     """Decides the initial weights, every crop and every augmentation."""
     voxel_size_um: float = Field(gt=0)
     """The magnification that the network is trained for, micrometres a pixel."""
@@ -191,6 +199,17 @@ class FitSettings(Config):
             raise ValueError('volumes: none has role = "train"; give at least one to train on')
         return self
 
+    @model_validator(mode="after")
+    def _validated_on_other_planes(self) -> "FitSettings":
+        for one in (volume for volume in self.volumes if volume.role == "train"):
+            for other in (volume for volume in self.volumes if volume.role == "validation"):
+                if one.images.resolve() == other.images.resolve() and _overlap(one.slices, other.slices):
+                    raise ValueError(
+                        f"volumes: {one.images} is trained and validated on with common planes, which makes the scores "
+                        f"worthless; give each role its own slices"
+                    )
+        return self
+
     def resolved_from(self, folder: Path) -> "FitSettings":
         """The same settings with every relative path taken from `folder`."""
         volumes = [
@@ -204,3 +223,8 @@ class FitSettings(Config):
             weights = str(folder / weights)
         network = self.network.model_copy(update={"encoder_weights": weights})
         return self.model_copy(update={"volumes": volumes, "network": network})
+
+
+def _overlap(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    """Whether two ranges of planes, of which None is all, have a plane in common."""
+    return one is None or other is None or (one[0] < other[1] and other[0] < one[1])

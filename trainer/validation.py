@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from sennet_engine.canvas import sum_at_threshold
 from sennet_engine.card import Threshold
 from sennet_engine.metrics.surface_dice import SurfaceDice
 from sennet_trainer.device import mixed_precision
@@ -47,7 +49,7 @@ def validation_score(
     thresholds = sorted(settings.thresholds)
     segmenter.eval()
     table: dict[str, list[dict[str, float]]] = {}
-    for volume in volumes:
+    for name, volume in zip(_distinct([volume.name for volume in volumes]), volumes, strict=True):
         for axis in volume.settings.axes:
             images, labels = volume.along(axis)
             scorers = [_Scorer(threshold, shape_yx=images.shape[1:]) for threshold in thresholds]
@@ -55,7 +57,7 @@ def validation_score(
                 probability = predicted_plane(segmenter, grey, tile=settings.tile, device=device)
                 for scorer in scorers:
                     scorer.add_plane(probability, truth)
-            table[_distinct(f"{volume.name} along {axis}", table)] = [scorer.scores() for scorer in scorers]
+            table[f"{name} along {axis}"] = [scorer.scores() for scorer in scorers]
     surface_dice = np.mean([[scores["surface_dice"] for scores in row] for row in table.values()], axis=0)
     dice = np.mean([[scores["dice"] for scores in row] for row in table.values()], axis=0)
     best = int(surface_dice.argmax())
@@ -70,11 +72,12 @@ def validation_score(
 def predicted_plane(segmenter: Segmenter, plane: UInt8, *, tile: int | None, device: torch.device) -> UInt8:
     """Probability 0..255, uint8 [Y, X], of a uint8 plane; rounded as in deployment.
 
-    The plane is mirrored on all sides up to a multiple of the network's stride, or of `tile`.
+    The plane is mirrored at its lower and right edges, as the engine does it, up to a multiple of the network's stride,
+    or of `tile`: a strided network answers otherwise when it is shifted by a part of its stride.
     """
     unit = tile or segmenter.stride
     gaps = [-extent % unit for extent in plane.shape]
-    padded = np.pad(plane, [(gap // 2, gap - gap // 2) for gap in gaps], mode="symmetric")
+    padded = np.pad(plane, [(0, gap) for gap in gaps], mode="symmetric")
     height, width = (tile, tile) if tile else padded.shape
     tiles = padded.reshape(padded.shape[0] // height, height, padded.shape[1] // width, width).swapaxes(1, 2)
     probability = np.empty_like(tiles)
@@ -85,16 +88,14 @@ def predicted_plane(segmenter: Segmenter, plane: UInt8, *, tile: int | None, dev
             logits = segmenter(grey)
         probability[row, column] = torch.round(torch.sigmoid(logits.float()) * 255).to(torch.uint8).cpu()[0, 0]
     stitched = probability.swapaxes(1, 2).reshape(padded.shape)
-    top, left = (gap // 2 for gap in gaps)
-    return np.ascontiguousarray(stitched[top : top + plane.shape[0], left : left + plane.shape[1]])
+    return np.ascontiguousarray(stitched[: plane.shape[0], : plane.shape[1]])
 
 
 class _Scorer:
     """Dice and surface Dice of one threshold."""
 
     def __init__(self, threshold: float, *, shape_yx: tuple[int, ...]) -> None:
-        # The smallest probability out of 255 that is at or above the threshold.
-        self._level = -(-round(threshold * 1000) * 255 // 1000)
+        self._level = sum_at_threshold(round(threshold * 1000), total_weight=1)
         self._surface = SurfaceDice(shape_yx)
         self._common = self._both = 0
 
@@ -118,5 +119,9 @@ def _stable_threshold(thresholds: list[float], scores: npt.NDArray[np.float64], 
     return Threshold(value=thresholds[best], low=thresholds[low], high=thresholds[high])
 
 
-def _distinct(name: str, taken: dict[str, list[dict[str, float]]]) -> str:
-    return name if name not in taken else _distinct(f"{name} (another)", taken)
+def _distinct(names: Sequence[str]) -> list[str]:
+    """`names`, of which a repeated one gets a number."""
+    taken: list[str] = []
+    for name in names:
+        taken.append(next(new for new in chain([name], (f"{name} {n}" for n in count(2))) if new not in taken))
+    return taken

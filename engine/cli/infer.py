@@ -28,7 +28,7 @@ def infer(
     ] = None,
     probability: Annotated[bool, typer.Option("--probability", help="Also write probability.tif, 0..255.")] = False,
     rle: Annotated[bool, typer.Option("--rle", help="Also write submission.csv, run lengths as Kaggle wants.")] = False,
-    tile: Annotated[int | None, typer.Option(help="Tile side in pixels; by default the cheapest that the model takes.")] = None,
+    tile: Annotated[int | None, typer.Option(help="Tile side in pixels; by default the cheapest.")] = None,
     batch: Annotated[int, typer.Option(help="Tiles in one call of the model.")] = 1,
     slab: Annotated[int, typer.Option(help="Planes held in memory at a time.")] = 16,
     runtime: Annotated[str, typer.Option(help="What computes: onnxruntime or openvino.")] = "onnxruntime",

@@ -40,6 +40,19 @@ class Silent:
         self.rows.append(row)
 
 
+class StopsAfter(Silent):
+    """Raises as soon as `epochs` epochs are finished."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._epochs = epochs
+
+    def epoch(self, row: EpochRow) -> None:
+        super().epoch(row)
+        if row.epoch == self._epochs:
+            raise KeyboardInterrupt
+
+
 def tubes_zyx(seed: int, shape_zyx: tuple[int, int, int] = (12, 96, 96)) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """A uint16 volume of bright noisy tissue with dark tubes, and its 0/1 labels."""
     draw = np.random.default_rng(seed)

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sennet_trainer.checkpoint import read_progress
+
 CONFIG = """
 name = "tiny"
 voxel_size_um = 50.0
@@ -70,23 +72,27 @@ def test_unknown_key_is_one_clear_line(command: Callable[..., Any], config: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_interrupt_says_where_it_goes_on(config: Path, tmp_path: Path) -> None:
-    """Ctrl-C ends with 130 and the epoch that comes next."""
-    config.write_text(CONFIG.replace("EPOCHS", "2000"))
-    arguments = ["fit", str(config), "--out", str(tmp_path / "run"), "--device", "cpu"]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_interrupt_says_where_it_goes_on(config: Path, tmp_path: Path, workers: int) -> None:
+    """Ctrl-C, which reaches all processes of a terminal, ends with 130 and the epoch after that of the checkpoint."""
+    text = CONFIG.replace("EPOCHS", "2000").replace("per_epoch = 8", "per_epoch = 400")
+    config.write_text(text.replace("batch = 4", f"batch = 100\nworkers = {workers}"))
+    arguments = ["fit", str(config), "--out", str(tmp_path / "run"), "--device", "cpu", "--overwrite"]
     script = "import sys; from sennet_trainer.cli import main; sys.argv[0] = 'sennet-train'; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.csv"
     give_up = time.monotonic() + 120
     while not metrics.exists() and time.monotonic() < give_up and process.poll() is None:
         time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.5)  # into the next epoch, when its workers are busy
+    os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "the same command goes on from epoch" in err
-    assert "of 2000" in err
+    done = read_progress(tmp_path / "run" / "checkpoint.safetensors").epochs
+    assert f"the same command without --overwrite goes on from epoch {done + 1} of 2000" in err
     assert "Traceback" not in err
 
 

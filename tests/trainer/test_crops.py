@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from torch.utils.data import DataLoader
 
@@ -109,6 +110,27 @@ def test_planes_smaller_than_a_crop_are_mirrored(settings_of: SettingsOf, tmp_pa
     grey, labels = stacked(crops_of(settings.model_copy(update={"volumes": [volume]}), tmp_path))
     assert grey.shape == (4, 1, 64, 64)
     assert labels.flatten(1).any(1).all()
+
+
+def test_only_the_given_axes_are_cut(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """A volume whose grey level is its z has one level in a crop along z, and several along y and x."""
+    ramp = np.repeat(np.arange(40, dtype=np.uint8), 40 * 40).reshape(40, 40, 40) * np.uint8(6)
+    tifffile.imwrite(tmp_path / "ramp.tif", ramp)
+    for axes, along_z in (("z", {True}), ("yx", {False}), ("zy", {True, False})):
+        volumes = [{"images": tmp_path / "ramp.tif", "allow_empty": True, "axes": axes}]
+        settings = settings_of(volumes=volumes, augmentation=UNCHANGED, crops={"side": 32, "per_epoch": 16})
+        grey, _ = stacked(crops_of(settings, tmp_path))
+        assert {len(crop.unique()) == 1 for crop in grey} == along_z
+
+
+def test_weight_decides_how_often_a_volume_is_drawn(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Three to one."""
+    tifffile.imwrite(tmp_path / "black.tif", np.zeros((2, 40, 40), np.uint8))
+    black = {"images": tmp_path / "black.tif", "allow_empty": True, "axes": "z"}
+    volumes = [black | {"weight": 3.0}, black | {"invert": True}]
+    settings = settings_of(volumes=volumes, augmentation=UNCHANGED, crops={"side": 32, "per_epoch": 400})
+    grey, _ = stacked(crops_of(settings, tmp_path))
+    assert float((grey.float().mean((1, 2, 3)) < 128).float().mean()) == pytest.approx(0.75, abs=0.07)
 
 
 def test_hard_negative_needs_no_labels(settings_of: SettingsOf, tubes: Path, tmp_path: Path) -> None:

@@ -15,32 +15,20 @@ import pytest
 import tifffile
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import get_worker_info
 
 from sennet_engine.errors import ConfigError, ModelError, OutputError, SennetError, VolumeError
+from sennet_trainer.crops import EpochCrops
 from sennet_trainer.fit import fit
-from sennet_trainer.history import EpochRow
 from sennet_trainer.labelled_volume import cached_volume
 from sennet_trainer.network import build_segmenter
 from sennet_trainer.run_folder import load_run
 from sennet_trainer.settings import FitSettings
 from sennet_trainer.validation import validation_score
 
-from .conftest import CPU, Silent
+from .conftest import CPU, Silent, StopsAfter
 
 SettingsOf = Callable[..., FitSettings]
-
-
-class StopsAfter(Silent):
-    """Raises as soon as `epochs` epochs are finished."""
-
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self._epochs = epochs
-
-    def epoch(self, row: EpochRow) -> None:
-        super().epoch(row)
-        if row.epoch == self._epochs:
-            raise KeyboardInterrupt
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -148,6 +136,22 @@ def test_workers_do_not_change_the_weights(settings_of: SettingsOf, tmp_path: Pa
     assert same_weights(tmp_path / "0" / "network.safetensors", tmp_path / "2" / "network.safetensors")
 
 
+def test_workers_leave_interrupts_to_the_training(
+    settings_of: SettingsOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C reaches every process of a terminal: a worker that died of it would end the training in another way."""
+    drawn = EpochCrops.__getitem__
+
+    def interrupted(self: EpochCrops, index: int) -> Any:
+        assert get_worker_info() is not None
+        os.kill(os.getpid(), signal.SIGINT)
+        return drawn(self, index)
+
+    monkeypatch.setattr(EpochCrops, "__getitem__", interrupted)
+    settings = settings_of(training={"epochs": 1, "batch": 4, "workers": 1}, crops={"side": 64, "per_epoch": 8})
+    assert fit(settings, tmp_path / "run", device=CPU, observer=Silent()).epochs == 1
+
+
 def test_complete_run_is_left_as_it_is(settings_of: SettingsOf, tmp_path: Path) -> None:
     """A second fit takes no step, even where the volumes are gone by then."""
     settings = settings_of(training={"epochs": 1, "batch": 4})
@@ -250,7 +254,7 @@ def test_unusable_labels_are_an_error_and_leave_nothing_behind(
         (
             {"network": {"encoder": "tu-maxvit_rmlp_pico_rw_256"}, "crops": {"side": 64}},
             ConfigError,
-            "does not take tiles of 64 pixels",
+            "does not take tiles of 64 × 64 pixels",
         ),
         (
             {"network": {"encoder": "tu-maxvit_rmlp_pico_rw_256"}, "crops": {"side": 256}},

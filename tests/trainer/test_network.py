@@ -44,6 +44,34 @@ def test_stages_beyond_the_depth_are_not_built() -> None:
 
 
 @pytest.mark.parametrize(
+    ("decoder", "encoder", "depth", "smaller"),
+    [
+        ("UnetPlusPlus", "resnet18", 4, True),
+        ("Unet", "resnet18", 3, True),
+        ("Unet", "efficientnet-b0", 3, True),
+        ("Unet", "mobilenet_v2", 4, True),
+        ("FPN", "resnet18", 4, True),
+        ("Unet", "tu-resnet18", 3, False),
+    ],
+)
+def test_stages_that_nothing_reads_are_not_kept(decoder: str, encoder: str, depth: int, smaller: bool) -> None:
+    """smp's own encoders hold all their stages at any depth; without the last ones the network answers as before."""
+    channels = {} if decoder == "FPN" else {"decoder_channels": [64, 32, 16, 16][:depth]}
+    segmenter = build_segmenter(
+        NetworkSettings(decoder=decoder, encoder=encoder, encoder_depth=depth, decoder_options=channels)
+    )
+    assert segmenter.training
+    assert all(parameter.grad is None for parameter in segmenter.parameters())
+    torch.manual_seed(0)
+    whole = getattr(smp, decoder)(encoder, encoder_depth=depth, encoder_weights=None, in_channels=1, **channels).eval()
+    segmenter.network.load_state_dict({name: whole.state_dict()[name] for name in segmenter.network.state_dict()})
+    grey = torch.rand(1, 1, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(segmenter.network.eval()(grey), whole(grey))
+    assert (len(segmenter.network.state_dict()) < len(whole.state_dict())) == smaller
+
+
+@pytest.mark.parametrize(
     ("encoder", "sides"),
     [
         ("tf_efficientnet_lite0", (256, 256)),

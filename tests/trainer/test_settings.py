@@ -47,6 +47,10 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ('labels = "a/labels.tif"', 'labels = "l.tif"\nrole = "validation"', 'none has role = "train"'),
         ("encoder.safetensors", "encoder.pth", "pickled weights are never loaded"),
         ("[[volumes]]", '[training]\nloss = "dise"\n[[volumes]]', r"training\.loss: .*'dice'"),
+        ("[[volumes]]", "[validation]\nthresholds = [0.0004]\n[[volumes]]", "greater than or equal to 0.001"),
+        ("[[volumes]]", "[validation]\nthresholds = [0.9995]\n[[volumes]]", "less than or equal to 0.999"),
+        ("[[volumes]]", "[validation]\nthresholds = [0.5, 0.5001]\n[[volumes]]", "that differ by 0.001 or more"),
+        ('name = "tiny"', 'name = "tiny"\nseed = 9223372036854775808', "seed: .* less than or equal"),
         ("[[volumes]]", "[augmentation]\nscale = [1.0, 0.5]\n[[volumes]]", "0 < smallest <= largest"),
     ],
 )

@@ -71,6 +71,14 @@ def test_best_threshold_comes_with_its_stable_range(settings_of: SettingsOf, tmp
     assert all(alone[key] < score.surface_dice - 0.01 for key in outside)
 
 
+def test_volumes_of_equal_name_get_a_number(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Two parts of one volume are scored apart."""
+    volume = settings_of().volumes[1]
+    parts = [cached_volume(volume.model_copy(update={"slices": part}), tmp_path) for part in ((0, 6), (6, 12))]
+    score = validation_score(dark_is_vessel(), parts, ValidationSettings(thresholds=[0.5]), device=CPU)
+    assert list(score.volumes) == ["tubes/validation along z", "tubes/validation 2 along z"]
+
+
 def test_dice_is_taken_over_the_whole_batch() -> None:
     """One crop without a vessel does not weigh as much as one with many."""
     labels = torch.zeros(2, 1, 8, 8)

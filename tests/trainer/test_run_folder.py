@@ -1,0 +1,137 @@
+"""Runs are replaced, gone on with and completed without losing what is there."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+
+from sennet_engine.errors import OutputError, SennetError
+from sennet_trainer.fit import fit
+from sennet_trainer.run_folder import load_run
+from sennet_trainer.settings import FitSettings
+
+from .conftest import CPU, Silent, StopsAfter
+
+SettingsOf = Callable[..., FitSettings]
+
+ONE_EPOCH: dict[str, Any] = {"epochs": 1, "batch": 4}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files at the top of a run folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def labels_gone(settings: FitSettings, tubes: Path) -> FitSettings:
+    (tubes / "train_labels.tif").unlink()
+    return settings
+
+
+def labels_with_other_values(settings: FitSettings, tubes: Path) -> FitSettings:
+    tifffile.imwrite(tubes / "train_labels.tif", tifffile.imread(tubes / "train_labels.tif") // 2)
+    return settings
+
+
+def encoder_misspelt(settings: FitSettings, tubes: Path) -> FitSettings:
+    return settings.model_copy(update={"network": settings.network.model_copy(update={"encoder": "resnet81"})})
+
+
+def weights_missing(settings: FitSettings, tubes: Path) -> FitSettings:
+    network = settings.network.model_copy(update={"encoder_weights": str(tubes / "none.safetensors")})
+    return settings.model_copy(update={"network": network})
+
+
+@pytest.mark.parametrize("spoil", [labels_gone, labels_with_other_values, encoder_misspelt, weights_missing])
+def test_a_slip_with_overwrite_costs_no_finished_run(
+    settings_of: SettingsOf, tubes: Path, tmp_path: Path, spoil: Callable[[FitSettings, Path], FitSettings]
+) -> None:
+    """What is wrong with the new run is found before the old one is deleted."""
+    run = tmp_path / "run"
+    fit(settings_of(training=ONE_EPOCH), run, device=CPU, observer=Silent())
+    before = contents(run)
+    with pytest.raises(SennetError):
+        fit(spoil(settings_of(training=ONE_EPOCH), tubes), run, device=CPU, observer=Silent(), overwrite=True)
+    assert contents(run) == before
+    assert load_run(run).complete
+
+
+def test_overwrite_leaves_nothing_of_the_run_before(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Neither epochs nor volumes that are no longer used."""
+    run = tmp_path / "run"
+    fit(settings_of(), run, device=CPU, observer=Silent())
+    alone = settings_of(volumes=[settings_of().volumes[0].model_dump()], training=ONE_EPOCH)
+    progress = fit(alone, run, device=CPU, observer=Silent(), overwrite=True)
+    assert progress.epochs == load_run(run).epoch == 1
+    assert len(list((run / "cache").iterdir())) == 1
+
+
+def test_overwriting_run_is_gone_on_with_as_any_other(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Interrupted, it is not taken for the complete run that it replaces."""
+    settings, run = settings_of(), tmp_path / "run"
+    fit(settings, run, device=CPU, observer=Silent())
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, run, device=CPU, observer=StopsAfter(1), overwrite=True)
+    observer = Silent()
+    progress = fit(settings, run, device=CPU, observer=observer)
+    assert (observer.epochs_done, progress.epochs) == (1, settings.training.epochs)
+
+
+def change_labels(settings: FitSettings) -> None:
+    path = settings.volumes[0].labels
+    assert path is not None
+    labels = tifffile.imread(path)
+    labels[0] = 0
+    tifffile.imwrite(path, labels)
+    os.utime(path, ns=(1, 1))
+
+
+def test_changed_labels_are_not_gone_on_with(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Half a training on other labels is a result that nobody can repeat."""
+    settings, run = settings_of(), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, run, device=CPU, observer=StopsAfter(1))
+    change_labels(settings)
+    with pytest.raises(OutputError, match=r"labels .*train_labels\.tif changed since .* --overwrite starts anew"):
+        fit(settings, run, device=CPU, observer=Silent())
+    assert fit(settings, run, device=CPU, observer=Silent(), overwrite=True).epochs == settings.training.epochs
+
+
+def test_changed_labels_of_a_complete_run_are_a_warning(
+    settings_of: SettingsOf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run is left as it is."""
+    settings, run = settings_of(training=ONE_EPOCH), tmp_path / "run"
+    fit(settings, run, device=CPU, observer=Silent())
+    change_labels(settings)
+    observer = Silent()
+    fit(settings, run, device=CPU, observer=observer)
+    assert observer.losses == []
+    assert "train_labels.tif changed since the run was begun" in caplog.text
+
+
+def test_run_without_fingerprints_is_gone_on_with(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """A run.json of before they were kept still loads."""
+    settings, run = settings_of(), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, run, device=CPU, observer=StopsAfter(1))
+    facts = json.loads((run / "run.json").read_text())
+    assert len(facts.pop("inputs")) == 4
+    (run / "run.json").write_text(json.dumps(facts))
+    assert fit(settings, run, device=CPU, observer=Silent()).epochs == settings.training.epochs
+    assert load_run(run).complete
+
+
+def test_metrics_of_a_run_killed_after_its_last_checkpoint_are_whole(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """The rows come from the checkpoint."""
+    settings, run = settings_of(training=ONE_EPOCH), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, run, device=CPU, observer=StopsAfter(1))
+    for name in ("metrics.csv", "curve.png"):
+        (run / name).unlink()
+    fit(settings, run, device=CPU, observer=Silent())
+    assert (run / "metrics.csv").read_text().count("\n") == 2
+    assert (run / "curve.png").exists()
