@@ -56,7 +56,8 @@ runs/phantoms/made: recipes/builtin_phantoms.sh $(wildcard trainer/phantom/*.py)
 builtin: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 builtin: runs/phantoms/made
 	sennet-train fit recipes/builtin.toml --out runs/builtin
-	sennet-export runs/builtin --out engine/models/builtin.model --overwrite
+	sennet-export runs/builtin --out engine/models/builtin.model --overwrite \
+	  --description 'A small U-Net for arteries in HiP-CT kidneys at 50 µm, trained on phantoms alone.'
 
 clean:
 	rm -rf build $(DEMO) .venv .venv-dev
