@@ -18,7 +18,7 @@ class FixedNormalisation(Config):
 class TileNormalisation(Config):
     """(grey - mean of the tile) / (std of the tile + epsilon); what lies outside [low, high] is compressed by `slope`.
 
-    The seed's normalisation. A network that uses it is never exact on tiles.
+    The normalisation of the third-place solution. A network that uses it is never exact on tiles.
     """
 
     kind: Literal["tile"] = "tile"

@@ -14,21 +14,24 @@ RUNTIMES: dict[str, Callable[[Bundle, int], Predictor]] = {
     "openvino": OpenvinoPredictor,
 }
 DEFAULT_RUNTIME = "onnxruntime"
+# A few threads more than processors harm little; thousands stop the machine.
+LEAST_LARGEST_THREADS = 8
 
 
 def open_predictor(bundle: Bundle, *, runtime: str = DEFAULT_RUNTIME, threads: int | None = None) -> Predictor:
     """Load the bundle's fp32 ONNX file on `threads` threads (by default all processors that this process may use).
 
     Raises:
-        ConfigError: no such runtime, or no thread.
+        ConfigError: no such runtime, no thread, or many more threads than processors.
         MissingExtraError: the runtime is not installed.
         ModelError: the file changed since its card was written, or is not a model of uint8 tiles.
     """
     if runtime not in RUNTIMES:
         raise ConfigError(f"runtime: got {runtime!r}, expected one of {', '.join(RUNTIMES)}")
-    threads = usable_processors() if threads is None else threads
-    if threads < 1:
-        raise ConfigError(f"threads: got {threads}, expected at least 1")
+    usable = usable_processors()
+    threads = usable if threads is None else threads
+    if not 1 <= threads <= max(usable, LEAST_LARGEST_THREADS):
+        raise ConfigError(f"threads: got {threads}, expected 1 to {usable}, the processors that this process may use")
     return RUNTIMES[runtime](bundle, threads)
 
 

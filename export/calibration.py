@@ -30,8 +30,10 @@ def read_calibration(path: Path) -> Calibration:
         window = surveyed_window(volume)
         depth = volume.shape_zyx[0]
         chosen = np.unique(np.linspace(depth * 0.25, max(depth * 0.75 - 1, 0), PLANES).astype(int))
+        if depth <= PLANES:
+            chosen = np.arange(depth)
         planes = [window.to_uint8(volume.read_planes(int(z), int(z) + 1))[0] for z in chosen]
-        return Calibration(source=volume.name, planes=planes)
+        return Calibration(source="/".join(path.parts[-2:]), planes=planes)
 
 
 def _busiest(plane: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:

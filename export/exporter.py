@@ -16,7 +16,7 @@ from safetensors.torch import save
 import sennet_engine
 from sennet_engine.bundle import CARD_NAME, open_bundle
 from sennet_engine.card import ModelCard, ModelFile, Parity
-from sennet_engine.errors import ConfigError, OutputError
+from sennet_engine.errors import ConfigError, ModelError, OutputError
 from sennet_engine.output_folder import FolderKind, output_folder, refuse_existing
 from sennet_export.calibration import Calibration, read_calibration
 from sennet_export.graph import accepted_sides, onnx_from_segmenter
@@ -54,7 +54,7 @@ def export_run(run: Path, settings: ExportSettings, *, on_step: Callable[[str], 
     """Write the bundle `settings.out` from the run folder `run`, and return its card.
 
     Raises:
-        ModelError: the run cannot be loaded.
+        ModelError: the run cannot be loaded, or saw inverted volumes alone.
         VolumeError: the calibration volume cannot be read.
         GateError: the exported file does not answer as the network does. No file is left then.
         OutputError: the folder exists or cannot be written.
@@ -67,6 +67,11 @@ def export_run(run: Path, settings: ExportSettings, *, on_step: Callable[[str], 
     refuse_existing(out, BUNDLE, overwrite=settings.overwrite)
     on_step("loading the run")
     trained = load_run(run)
+    if all(volume.invert for volume in trained.settings.volumes if volume.role == "train"):
+        raise ModelError(
+            f"{run}: was trained on inverted volumes alone, and a bundle cannot say that its input is to be inverted; "
+            f"invert the volumes themselves, train on them and segment inverted volumes"
+        )
     if not trained.complete:
         logger.warning(
             "%s is not finished: exporting what it has, the network of epoch %d; `sennet-train fit` goes on with it",

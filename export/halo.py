@@ -36,7 +36,7 @@ def measured_tiling(
     if halo is None or _pools_over_tile(onnx_path):
         return Tiling(
             stride=stride, sides=[trained_side], default_side=trained_side,
-            halo=trained_side // HALO_SHARE_OF_NEVER_EXACT // stride * stride, exact=False,
+            halo=_halo_of_never_exact(trained_side, stride), exact=False,
             halo_tolerance=tolerance, halo_error=curve,
         )  # fmt: skip
     # A tile should keep at least half of its width, or more is computed twice than once.
@@ -46,6 +46,11 @@ def measured_tiling(
         stride=stride, sides=useful, default_side=default, halo=halo, exact=True, halo_tolerance=tolerance,
         halo_error=curve,
     )  # fmt: skip
+
+
+def _halo_of_never_exact(side: int, stride: int) -> int:
+    """A share of the side; at least a stride where more than a stride of the tile is left."""
+    return max(side // HALO_SHARE_OF_NEVER_EXACT // stride * stride, stride if side > 3 * stride else 0)
 
 
 def _pools_over_tile(onnx_path: Path) -> bool:

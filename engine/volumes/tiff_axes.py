@@ -132,4 +132,8 @@ def _from_tifffile(_path: Path, tiff: tifffile.TiffFile) -> Stated | None:
     shape, axes = metadata["shape"], metadata.get("axes", "")
     if len(axes) == len(shape):
         return Stated({axis: int(size) for axis, size in zip(axes, shape, strict=True) if axis not in "YX"})
-    return Stated({"Q": math.prod(shape) // (page.imagelength * page.imagewidth)})
+    if shape[-2:] != [page.imagelength, page.imagewidth]:
+        return Stated({"Q": math.prod(shape) // (page.imagelength * page.imagewidth)})
+    # Unnamed axes are planes if there is one of them; of two, one is a channel or a time.
+    unnamed = [int(size) for size in shape[:-2] if size > 1]
+    return Stated(dict(zip(("Q", "unnamed", "also unnamed"), unnamed, strict=False)))

@@ -216,6 +216,11 @@ def no_threads(folder):
     return [_volume(folder), "--model", folder / "identity.model", "--threads", 0], "threads: got 0"
 
 
+def far_too_many_threads(folder):
+    """More threads than a machine survives."""
+    return [_volume(folder), "--model", folder / "identity.model", "--threads", 100000], "threads: got 100000"
+
+
 def not_an_onnx_file(folder):
     """A bundle whose ONNX file is something else, with its right sha256 in the card."""
     model = folder / "identity.model"
@@ -253,8 +258,8 @@ def threshold_that_is_no_number(folder):
 MISTAKES = [
     no_such_file, not_an_image, truncated, damaged_in_the_middle, slices_of_different_shapes, colour, empty_folder, nan,
     bad_tile, no_bundle, changed_byte, pickle_as_weights, unknown_card_key, out_that_cannot_be_made,
-    threshold_out_of_range, unknown_runtime, no_threads, not_an_onnx_file, weights_in_another_file,
-    tiles_that_the_graph_refuses, threshold_that_is_no_number,
+    threshold_out_of_range, unknown_runtime, no_threads, far_too_many_threads, not_an_onnx_file,
+    weights_in_another_file, tiles_that_the_graph_refuses, threshold_that_is_no_number,
 ]  # fmt: skip
 
 

@@ -378,3 +378,12 @@ def test_nan_is_reported_with_its_plane(tmp_path):
     np.save(tmp_path / "a.npy", stack)
     with pytest.raises(VolumeError, match="plane 4 holds 2 voxels"):
         read(tmp_path / "a.npy")
+
+
+def test_a_stack_with_two_unnamed_axes_is_refused(tmp_path):
+    """Five planes at two times are not ten planes, even where the file does not say which axis is which."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 5, 20, 30), np.uint16), photometric="minisblack")
+    with pytest.raises(VolumeError, match="expected planes, rows and columns"):
+        read(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((1, 5, 20, 30), np.uint16), photometric="minisblack")
+    assert read(tmp_path / "b.tif").shape == (5, 20, 30)
