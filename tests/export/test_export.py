@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import sys
 
 import numpy as np
 import onnx
@@ -154,6 +155,17 @@ def test_a_network_that_says_the_same_everywhere_proves_nothing(command, phantom
     ran = command("sennet-export", run, "--out", tmp_path / "constant.model")
     assert ran.code == 1
     assert "nothing can be proven" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_saw_inverted_volumes_alone_is_refused(command, phantoms, tmp_path, monkeypatch):
+    """A bundle cannot say that its input is to be inverted, and would mark the wrong half."""
+    inverted = CONFIG.replace('axes = "z"', 'axes = "z"\ninvert = true')
+    monkeypatch.setattr(sys.modules[__name__], "CONFIG", inverted)
+    run = trained(command, phantoms, "inverted", **LITE0)
+    ran = command("sennet-export", run, "--out", tmp_path / "a.model")
+    assert ran.code == 2
+    assert "inverted volumes alone" in ran.err
     assert list(tmp_path.iterdir()) == []
 
 
