@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -16,6 +17,8 @@ from sennet_engine.errors import ConfigError
 from sennet_trainer.fixed_padding import with_fixed_padding
 from sennet_trainer.normalisation import normaliser_from
 from sennet_trainer.settings import NetworkSettings
+
+logger = logging.getLogger(__name__)
 
 # Set from the other settings, and therefore not among the decoder's options.
 OWN_OPTIONS = ("encoder_name", "encoder_depth", "encoder_weights", "in_channels", "classes", "activation", "aux_params")
@@ -142,8 +145,10 @@ def _drop_untouched(encoder: nn.Module, network: nn.Module, *, side: int) -> Non
     try:
         with torch.enable_grad():
             network(torch.zeros(1, CHANNELS, side, side)).sum().backward()
-    except (RuntimeError, AssertionError, ValueError):
-        return  # it takes tiles of one size only, and keeps what it has
+    except (RuntimeError, AssertionError, ValueError) as error:
+        # It takes tiles of one size only.
+        logger.info("stages that nothing reads are kept, since a tile of %d cannot be tried: %s", side, error)
+        return
     finally:
         network.train()
     _replace_untouched(encoder)
