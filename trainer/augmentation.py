@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sennet_trainer.settings import AugmentationSettings
+from sennet_trainer.augmentation_settings import AugmentationSettings
 
 UInt8 = npt.NDArray[np.uint8]
 

@@ -1,89 +1,14 @@
-"""`sennet-train`: train a network."""
-
-from pathlib import Path
-from typing import Annotated
+"""`sennet-train`: train networks, alone or by a recipe."""
 
 import typer
 
 from sennet_engine.cli.run import run
+from sennet_trainer.commands.crops import crops
+from sennet_trainer.commands.fit import fit
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Train vessel segmentation networks.",
-)
-
-INTERRUPTED = 130
-
-ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The settings of the training.")]
-
-
-@app.command()
-def fit(
-    config: ConfigArgument,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a run is.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-) -> None:
-    """Train as CONFIG.toml says. The same command goes on with a training that was interrupted."""
-    from sennet_trainer.allocator import keep_freed_memory
-    from sennet_trainer.device import device_from_name
-    from sennet_trainer.fit import fit as train
-    from sennet_trainer.fit_progress import FitProgress
-    from sennet_trainer.settings import load_fit_settings
-
-    settings = load_fit_settings(config)
-    folder = out or Path("runs") / settings.name
-    keep_freed_memory()
-    with FitProgress(settings.name, quiet=quiet) as observer:
-        try:
-            progress = train(settings, folder, device=device_from_name(device), observer=observer, overwrite=overwrite)
-        except KeyboardInterrupt:
-            typer.echo(_way_on(folder, settings.training.epochs, begun=observer.trained, overwrite=overwrite), err=True)
-            raise typer.Exit(INTERRUPTED) from None
-    if not observer.trained:
-        typer.echo(f"{folder} is complete already: {progress.epochs} epochs; --overwrite starts anew")
-    if progress.best_surface_dice is not None:
-        typer.echo(f"best     surface Dice {progress.best_surface_dice:.4f} on the validation volumes")
-    typer.echo(f"network  {folder / 'network.safetensors'}")
-    typer.echo(f"metrics  {folder / 'metrics.csv'}")
-    typer.echo(f"curve    {folder / 'curve.png'}")
-
-
-@app.command()
-def crops(
-    config: ConfigArgument,
-    out: Annotated[Path, typer.Option(help="The picture, a PNG file.")] = Path("crops.png"),
-    count: Annotated[int, typer.Option(min=1, help="Crops on the sheet.")] = 18,
-    epoch: Annotated[int, typer.Option(min=0, help="The epoch whose first crops are shown, counted from 0.")] = 0,
-) -> None:
-    """Draw the first crops of an epoch as the network will see them, with the outlines of their labels."""
-    import tempfile
-
-    from sennet_trainer.crop_sheet import write_crop_sheet
-    from sennet_trainer.crops import EpochCrops
-    from sennet_trainer.labelled_volume import cached_volume
-    from sennet_trainer.settings import load_fit_settings
-
-    settings = load_fit_settings(config)
-    shown = settings.model_copy(update={"crops": settings.crops.model_copy(update={"per_epoch": count})})
-    with tempfile.TemporaryDirectory() as cache:
-        volumes = [cached_volume(volume, Path(cache)) for volume in settings.volumes if volume.role == "train"]
-        write_crop_sheet(EpochCrops(volumes, shown, epoch=epoch), out)
-    typer.echo(f"crops    {out}")
-
-
-def _way_on(folder: Path, epochs: int, *, begun: bool, overwrite: bool) -> str:
-    """What a person does after an interruption. The checkpoint knows what is done, not what was shown last."""
-    from sennet_trainer.checkpoint import read_progress
-    from sennet_trainer.run_folder import CHECKPOINT
-
-    if not begun:
-        return "nothing was trained yet; the same command starts again"
-    done = read_progress(folder / CHECKPOINT).epochs if (folder / CHECKPOINT).exists() else 0
-    command = "the same command without --overwrite" if overwrite else "the same command"
-    return f"{command} goes on from epoch {min(done + 1, epochs)} of {epochs}"
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train vessel segmentation networks.")
+app.command()(fit)
+app.command()(crops)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sennet_engine.errors import ConfigError, MissingExtraError, ModelError
 from sennet_trainer.network import CHANNELS, Segmenter, encoder_options
-from sennet_trainer.settings import IMAGENET, LITE0_PACKAGE, NetworkSettings
+from sennet_trainer.network_settings import IMAGENET, LITE0_PACKAGE, NetworkSettings
 
 Tensors = dict[str, Tensor]
 

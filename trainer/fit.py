@@ -21,7 +21,7 @@ from sennet_trainer.encoder_weights import load_encoder_weights
 from sennet_trainer.history import EpochRow, write_metrics
 from sennet_trainer.inputs import check_inputs, input_fingerprints
 from sennet_trainer.labelled_volume import LabelledVolume, cached_volume
-from sennet_trainer.loss import LOSSES
+from sennet_trainer.losses.table import loss_from
 from sennet_trainer.network import Segmenter, build_segmenter
 from sennet_trainer.run_folder import (
     CACHE,
@@ -164,7 +164,7 @@ def _train_epoch(
 ) -> float:
     """One pass over `crops`; returns the mean loss. What is random in the network depends on seed and epoch alone."""
     torch.manual_seed(int(np.random.SeedSequence((settings.seed, epoch)).generate_state(1)[0]))
-    loss_of = LOSSES[settings.training.loss]
+    loss_of = loss_from(settings.training.loss)
     loader = DataLoader(
         crops,
         batch_size=settings.training.batch,

@@ -5,7 +5,8 @@ import logging
 from sennet_engine.errors import VolumeError
 from sennet_engine.volumes.volume import Volume
 from sennet_trainer.labelled_volume import AXES, fingerprint_of, opened
-from sennet_trainer.settings import FitSettings, VolumeSettings
+from sennet_trainer.settings import FitSettings
+from sennet_trainer.volume_settings import VolumeSettings
 
 VOXEL_SIZE_TOLERANCE = 0.1
 

@@ -20,7 +20,7 @@ from sennet_engine.volumes.name import volume_name
 from sennet_engine.volumes.open import open_volume
 from sennet_engine.volumes.volume import Volume
 from sennet_engine.window import surveyed_window
-from sennet_trainer.settings import VolumeSettings
+from sennet_trainer.volume_settings import VolumeSettings
 from sennet_trainer.whole_file import writing_to
 
 UInt8 = npt.NDArray[np.uint8]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from sennet_engine.errors import ConfigError
 from sennet_trainer.fixed_padding import with_fixed_padding
+from sennet_trainer.network_settings import NetworkSettings
 from sennet_trainer.normalisation import normaliser_from
-from sennet_trainer.settings import NetworkSettings
 
 logger = logging.getLogger(__name__)
 

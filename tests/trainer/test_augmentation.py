@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import label
 
 from sennet_trainer.augmentation import Augmentation
-from sennet_trainer.settings import AugmentationSettings
+from sennet_trainer.augmentation_settings import AugmentationSettings
 
 UInt8 = npt.NDArray[np.uint8]
 

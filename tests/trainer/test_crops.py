@@ -10,15 +10,17 @@ import tifffile
 import torch
 from torch.utils.data import DataLoader
 
+from sennet_trainer.augmentation_settings import AugmentationSettings
 from sennet_trainer.crops import EpochCrops
 from sennet_trainer.labelled_volume import cached_volume
-from sennet_trainer.settings import AugmentationSettings, FitSettings
+from sennet_trainer.settings import FitSettings
 
 from .conftest import tubes_zyx
 
 SettingsOf = Callable[..., FitSettings]
 
-UNCHANGED = {name: 0.0 for name in AugmentationSettings.model_fields if name not in ("scale", "rotate", "shift")}
+PROBABILITIES = ("flip", "shift_scale_rotate", "blur_or_noise", "brightness_contrast", "gamma", "distortion")
+UNCHANGED = dict.fromkeys((*PROBABILITIES, "sharpen_or_clahe", "noise"), 0.0)
 FLIPS_ONLY = UNCHANGED | {"flip": 0.5}
 
 

@@ -9,7 +9,8 @@ import pytest
 import tifffile
 
 from sennet_trainer.labelled_volume import cached_volume
-from sennet_trainer.settings import FitSettings, VolumeSettings
+from sennet_trainer.settings import FitSettings
+from sennet_trainer.volume_settings import VolumeSettings
 from sennet_trainer.whole_file import write_whole
 
 from .conftest import tubes_zyx

@@ -17,8 +17,8 @@ from sennet_engine.errors import ConfigError, ModelError
 from sennet_trainer.encoder_weights import load_encoder_weights
 from sennet_trainer.fixed_padding import with_fixed_padding
 from sennet_trainer.network import build_segmenter
+from sennet_trainer.network_settings import NetworkSettings
 from sennet_trainer.normalisation import normaliser_from
-from sennet_trainer.settings import NetworkSettings
 
 LITE0 = NetworkSettings(
     encoder="tu-tf_efficientnet_lite0", encoder_depth=4, decoder_options={"decoder_channels": [64, 32, 16, 16]}

@@ -14,7 +14,7 @@ from torch import nn
 from sennet_engine.card import Threshold
 from sennet_engine.errors import SennetError
 from sennet_trainer.fit import fit
-from sennet_trainer.loss import LOSSES
+from sennet_trainer.losses.table import LOSSES
 from sennet_trainer.network import build_segmenter
 from sennet_trainer.run_folder import load_run
 from sennet_trainer.settings import FitSettings

@@ -6,8 +6,8 @@ from typing import get_args
 import pytest
 
 from sennet_engine.errors import ConfigError
-from sennet_trainer.loss import LOSSES
-from sennet_trainer.settings import TrainingSettings, load_fit_settings
+from sennet_trainer.losses.table import LOSSES
+from sennet_trainer.settings import LossName, load_fit_settings
 
 PLAIN = """
 name = "tiny"
@@ -63,4 +63,4 @@ def test_wrong_settings_are_explained(tmp_path: Path, before: str, after: str, m
 
 def test_every_loss_of_the_settings_exists() -> None:
     """The names that the settings allow are those of the table."""
-    assert set(get_args(TrainingSettings.model_fields["loss"].annotation)) == set(LOSSES)
+    assert set(get_args(LossName)) == set(LOSSES)

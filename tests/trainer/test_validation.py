@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sennet_engine.metrics.surface_dice import surface_dice
 from sennet_trainer.labelled_volume import cached_volume
-from sennet_trainer.loss import bce_dice, dice
+from sennet_trainer.losses.table import bce_dice, dice
 from sennet_trainer.network import Segmenter
 from sennet_trainer.settings import FitSettings, ValidationSettings
 from sennet_trainer.validation import predicted_plane, validation_score

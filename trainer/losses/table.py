@@ -1,10 +1,15 @@
 """What training makes small: logits against labels, over the whole batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor
+
+from sennet_trainer.settings import LossName
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 # Pools over the batch and all its pixels; 0 where the batch holds no labelled pixel at all.
 _dice = DiceLoss(mode="binary", from_logits=True, log_loss=False)
@@ -21,4 +26,13 @@ def bce_dice(logits: Tensor, labels: Tensor) -> Tensor:
     return (dice(logits, labels) + F.binary_cross_entropy_with_logits(logits, labels)) / 2
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"dice": dice, "bce_dice": bce_dice}
+LOSSES: dict[LossName, Loss] = {"dice": dice, "bce_dice": bce_dice}
+
+
+def loss_from(weights: Mapping[LossName, float]) -> Loss:
+    """The sum of the named losses, each times its weight."""
+
+    def weighted(logits: Tensor, labels: Tensor) -> Tensor:
+        return torch.stack([weight * LOSSES[name](logits, labels) for name, weight in weights.items()]).sum()
+
+    return weighted

@@ -1,0 +1,1 @@
+"""The subcommands of `sennet-train`, one a module."""

@@ -1,0 +1,30 @@
+"""`sennet-train crops`: a sheet of augmented crops."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sennet_trainer.commands.fit import ConfigArgument
+
+
+def crops(
+    config: ConfigArgument,
+    out: Annotated[Path, typer.Option(help="The picture, a PNG file.")] = Path("crops.png"),
+    count: Annotated[int, typer.Option(min=1, help="Crops on the sheet.")] = 18,
+    epoch: Annotated[int, typer.Option(min=0, help="The epoch whose first crops are shown, counted from 0.")] = 0,
+) -> None:
+    """Draw the first crops of an epoch as the network will see them, with the outlines of their labels."""
+    import tempfile
+
+    from sennet_trainer.crop_sheet import write_crop_sheet
+    from sennet_trainer.crops import EpochCrops
+    from sennet_trainer.labelled_volume import cached_volume
+    from sennet_trainer.settings import load_fit_settings
+
+    settings = load_fit_settings(config)
+    shown = settings.model_copy(update={"crops": settings.crops.model_copy(update={"per_epoch": count})})
+    with tempfile.TemporaryDirectory() as cache:
+        volumes = [cached_volume(volume, Path(cache)) for volume in settings.volumes if volume.role == "train"]
+        write_crop_sheet(EpochCrops(volumes, shown, epoch=epoch), out)
+    typer.echo(f"crops    {out}")

@@ -1,0 +1,1 @@
+"""A recipe: stages of training and pseudo-labelling that depend on each other."""

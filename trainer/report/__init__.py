@@ -1,0 +1,1 @@
+"""The report of a recipe or a run: one self-contained HTML page."""
