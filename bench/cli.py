@@ -1,7 +1,8 @@
-"""The command `sennet-bench`: phantoms and quality."""
+"""The command `sennet-bench`: phantoms, quality and metrics."""
 
 import typer
 
+from sennet_bench.metrics_command import metrics
 from sennet_bench.phantom_command import phantom
 from sennet_bench.quality_command import quality
 from sennet_engine.cli.run import run
@@ -9,11 +10,12 @@ from sennet_engine.cli.run import run
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("phantom")(phantom)
 app.command("quality")(quality)
+app.command("metrics")(metrics)
 
 
 @app.callback()
 def commands() -> None:
-    """Make phantoms, and measure how good the toolchain is."""
+    """Make phantoms, and measure how good and how fast the toolchain is."""
 
 
 def main() -> None:

@@ -5,8 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from sennet_engine.errors import ConfigError
-
 
 def phantom(
     out: Annotated[Path, typer.Argument(help="The folder to write; it must not exist.")],
@@ -20,13 +18,14 @@ def phantom(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the phantom that is there.")] = False,
 ) -> None:
     """Make a phantom: image, labels of the arteries, and the veins that look almost like them."""
+    from sennet_bench.shape_option import shape_from_text
     from sennet_engine.output_folder import refuse_existing
     from sennet_trainer.phantom import PhantomSettings, make_phantom, write_phantom
     from sennet_trainer.phantom.files import PHANTOM
 
     values: dict[str, Any] = {"kidney": kidney, "content": content, "bits": bits}
     settings = PhantomSettings(
-        shape_zyx=_shape(shape), seed=seed, voxel_size_um=voxel_size, keep=keep, **values
+        shape_zyx=shape_from_text(shape), seed=seed, voxel_size_um=voxel_size, keep=keep, **values
     )  # fmt: skip
     refuse_existing(out, PHANTOM, overwrite=overwrite)  # before the work, not after it
     made = make_phantom(settings)
@@ -37,11 +36,3 @@ def phantom(
     )
     if made.sparse_labels is not None and made.labels.any():
         typer.echo(f"sparse labels keep {made.sparse_labels.sum() / made.labels.sum():.1%} of the vessel voxels")
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    try:
-        z, y, x = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(f"--shape: got {text!r}, expected three whole numbers Z,Y,X such as 64,512,512") from error
-    return z, y, x

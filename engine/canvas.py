@@ -40,5 +40,7 @@ class Canvas:
 
     def probability(self) -> npt.NDArray[np.uint8]:
         """[n, Y, X] weighted mean probability, 0..255, rounded half up."""
+        if self.total_weight == 1:
+            return self._sums.astype(np.uint8)
         doubled = self._sums.astype(np.uint64) * 2 + self.total_weight
         return (doubled // (2 * self.total_weight)).astype(np.uint8)

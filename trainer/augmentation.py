@@ -1,9 +1,11 @@
 """The augmentation of the third-place solution, in its order, drawn from a given random generator.
 
 The order and the probabilities are those of the released code of that solution; see `AugmentationSettings`. Strengths
-that it leaves to its library are set here, so that vessels of one pixel survive them.
+that it leaves to its library are set here, so that vessels of one pixel survive them. Crops come in larger than they
+leave, so that a shrunken one shows what lies around it and not its own mirror image.
 """
 
+import math
 import os
 import random
 from typing import Any
@@ -18,14 +20,24 @@ UInt8 = npt.NDArray[np.uint8]
 
 
 class Augmentation:
-    """Changes a crop and its labels together. Equal generators give equal results."""
+    """Changes a crop and its labels together. Equal generators give equal results.
 
-    def __init__(self, settings: AugmentationSettings) -> None:
+    Args:
+        side: of the crop that comes out, in pixels.
+        voxel_size_um: of the volume that the crop comes from; with a target it decides the magnification.
+
+    Attributes:
+        cut_side: of the crop that goes in: enough for the lowest magnification, the centres being the same.
+    """
+
+    def __init__(self, settings: AugmentationSettings, *, side: int, voxel_size_um: float) -> None:
+        scale = settings.scale_for(voxel_size_um)
+        self.cut_side = _cut_side(side, scale[0]) if settings.shift_scale_rotate else side
         self._noise = settings.noise
-        self._transforms = _transforms_from(settings)
+        self._transforms = _transforms_from(settings, side=side, scale=scale)
 
     def __call__(self, grey: UInt8, labels: UInt8, generator: np.random.Generator) -> tuple[UInt8, UInt8]:
-        """The changed uint8 [Y, X] grey levels and 0/1 labels of the same shape."""
+        """The changed uint8 [side, side] grey levels and 0/1 labels of crops [cut_side, cut_side]."""
         # One generator is handed to all transforms: seeding them through `Compose` would give each the same seed,
         # and a horizontal flip would always come with a vertical one.
         self._transforms.set_random_state(generator, random.Random(int(generator.integers(2**63))))
@@ -40,25 +52,32 @@ class Augmentation:
         return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
-def _transforms_from(settings: AugmentationSettings) -> Any:
+def _cut_side(side: int, lowest_scale: float) -> int:
+    """The margin is the same on both sides, so that a pixel of the middle stays the middle."""
+    return side + 2 * max(0, math.ceil((side / lowest_scale - side) / 2))
+
+
+def _transforms_from(settings: AugmentationSettings, *, side: int, scale: tuple[float, float]) -> Any:
     # The library asks PyPI for its newest version while it is imported, unless told not to.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
 
     border = cv2.BORDER_REFLECT_101
+    reach = round(settings.shift * side)
     return A.Compose(
         [
             A.HorizontalFlip(p=settings.flip),
             A.VerticalFlip(p=settings.flip),
             A.RandomRotate90(p=settings.flip),
             A.Affine(
-                scale=settings.scale,
+                scale=scale,
                 keep_ratio=True,
-                translate_percent={"x": (-settings.shift, settings.shift), "y": (-settings.shift, settings.shift)},
+                translate_px={"x": (-reach, reach), "y": (-reach, reach)},
                 rotate=(-settings.rotate, settings.rotate),
                 border_mode=border,
                 p=settings.shift_scale_rotate,
             ),
+            A.CenterCrop(side, side),
             A.OneOf(
                 [A.GaussianBlur(), A.MedianBlur((3, 5)), A.MotionBlur((3, 5)), A.GaussNoise((0.02, 0.1))],
                 p=settings.blur_or_noise,

@@ -5,10 +5,12 @@ import typer
 from sennet_engine.cli.run import run
 from sennet_trainer.commands.crops import crops
 from sennet_trainer.commands.fit import fit
+from sennet_trainer.commands.run import run as run_recipe
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train vessel segmentation networks.")
 app.command()(fit)
 app.command()(crops)
+app.command("run")(run_recipe)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """A sheet of augmented crops with the outlines of their labels: what the network will be shown."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ from scipy.ndimage import binary_erosion
 
 from sennet_engine.errors import OutputError
 from sennet_trainer.crops import EpochCrops
+from sennet_trainer.whole_file import write_whole
 
 OUTLINE_RGB = (255, 60, 60)
 GAP = 4
 
 
 def write_crop_sheet(crops: EpochCrops, path: Path, *, columns: int = 6) -> None:
-    """All crops of `crops` as one picture, row by row: bare above, with the labels' outlines in red below.
+    """All crops of `crops` as one PNG picture, row by row: bare above, with the labels' outlines in red below.
 
     Raises:
         OutputError: the file cannot be written.
@@ -27,10 +29,12 @@ def write_crop_sheet(crops: EpochCrops, path: Path, *, columns: int = 6) -> None
         blank = [np.zeros((*row[0][0].shape, 3), np.uint8)] * (columns - len(row))
         strips.append(_strip([_rgb(grey) for grey, _ in row] + blank))
         strips.append(_strip([_outlined(grey, labels) for grey, labels in row] + blank))
+    picture = BytesIO()
+    Image.fromarray(np.concatenate(strips)).save(picture, "png")
     try:
-        Image.fromarray(np.concatenate(strips)).save(path)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: cannot be written ({error}); give the path of a .png file") from error
+        write_whole(path, picture.getvalue())
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
 
 
 def _outlined(grey: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

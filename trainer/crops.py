@@ -26,7 +26,14 @@ class EpochCrops(Dataset[tuple[Tensor, Tensor]]):
         self._volumes = volumes
         self._crops = settings.crops
         self._entropy = (settings.seed, epoch)
-        self._augmentation = Augmentation(settings.augmentation)
+        self._augmentations = [
+            Augmentation(
+                settings.augmentation,
+                side=settings.crops.side,
+                voxel_size_um=volume.voxel_size_um or settings.voxel_size_um,
+            )
+            for volume in volumes
+        ]
         weights = np.array([volume.settings.weight for volume in volumes])
         self._shares = weights / weights.sum()
 
@@ -35,23 +42,21 @@ class EpochCrops(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         generator = np.random.default_rng((*self._entropy, index))
-        grey, labels = self._augmentation(*self._drawn(generator), generator)
+        drawn = generator.choice(len(self._volumes), p=self._shares)
+        volume, augmentation = self._volumes[drawn], self._augmentations[drawn]
+        grey, labels = augmentation(*self._cut(volume, augmentation.cut_side, generator), generator)
         return torch.from_numpy(grey)[None], torch.from_numpy(labels)[None]
 
-    def _drawn(self, generator: np.random.Generator) -> tuple[UInt8, UInt8]:
-        volume = self._volumes[generator.choice(len(self._volumes), p=self._shares)]
+    def _cut(self, volume: LabelledVolume, cut_side: int, generator: np.random.Generator) -> tuple[UInt8, UInt8]:
+        """A crop of `side`, which lies within its plane where that is large enough, and a margin all around it."""
         axis = AXES[generator.choice(list(volume.settings.axes))]
-        images = volume.images
+        images, labels = volume.images, volume.labels
+        side, margin = self._crops.side, (cut_side - self._crops.side) // 2
         centre_zyx = self._centre_zyx(volume, images.shape, axis, generator)
-        side = self._crops.side
-        window = tuple(
-            slice(centre_zyx[a], centre_zyx[a] + 1) if a == axis else _span(centre_zyx[a], images.shape[a], side)
-            for a in range(3)
-        )
-        return (
-            _padded(images[window].squeeze(axis), side),
-            _padded(volume.labels[window].squeeze(axis), side),
-        )
+        starts = [_start(c, extent, side) - margin for c, extent in zip(centre_zyx, images.shape, strict=True)]
+        starts[axis] = centre_zyx[axis]
+        sides = [1 if a == axis else cut_side for a in range(3)]
+        return _mirrored_cut(images, starts, sides).squeeze(axis), _mirrored_cut(labels, starts, sides).squeeze(axis)
 
     def _centre_zyx(
         self, volume: LabelledVolume, shape_zyx: tuple[int, ...], axis: int, generator: np.random.Generator
@@ -66,15 +71,21 @@ class EpochCrops(Dataset[tuple[Tensor, Tensor]]):
         return [int(voxel[a]) + (0 if a == axis else int(jitter[a])) for a in range(3)]
 
 
-def _span(centre: int, extent: int, side: int) -> slice:
-    """`side` pixels around `centre`, moved to lie within the plane; all of a plane that is smaller."""
-    start = min(max(centre - side // 2, 0), max(extent - side, 0))
-    return slice(start, start + min(side, extent))
+def _start(centre: int, extent: int, side: int) -> int:
+    """Where `side` pixels around `centre` start, moved to lie within `extent`; around the middle of a smaller one."""
+    if extent < side:
+        return -((side - extent) // 2)
+    return min(max(centre - side // 2, 0), extent - side)
 
 
-def _padded(plane: UInt8, side: int) -> UInt8:
-    """A copy, mirrored at both ends to `side` where it is smaller."""
-    missing = [side - extent for extent in plane.shape]
-    if not any(missing):
-        return np.array(plane)
-    return np.pad(plane, [(gap // 2, gap - gap // 2) for gap in missing], mode="symmetric")
+def _mirrored_cut(array: UInt8, starts: Sequence[int], sides: Sequence[int]) -> UInt8:
+    """A copy of `sides` voxels of `array` from `starts` on, mirrored where they lie outside."""
+    gaps = [
+        (max(0, -start), max(0, start + side - extent))
+        for start, side, extent in zip(starts, sides, array.shape, strict=True)
+    ]
+    window = tuple(
+        slice(start + before, start + side - after)
+        for start, side, (before, after) in zip(starts, sides, gaps, strict=True)
+    )
+    return np.pad(array[window], gaps, mode="symmetric")

@@ -16,8 +16,8 @@ def write_curve(rows: Sequence[EpochRow], path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     losses = figure.subplots()
     losses.plot([row.epoch for row in rows], [row.loss for row in rows], "o-", ms=3, color="tab:gray", label="loss")
-    top = 1.05 * max([1.0, *(row.loss for row in rows)])
-    losses.set(xlabel="epoch", ylabel="training loss", ylim=(0, top))
+    found = [row.loss for row in rows]  # a boundary loss is negative at its best
+    losses.set(xlabel="epoch", ylabel="training loss", ylim=(1.05 * min([0.0, *found]), 1.05 * max([1.0, *found])))
     losses.xaxis.set_major_locator(MaxNLocator(integer=True))
     validated = [row for row in rows if row.surface_dice is not None]
     if validated:

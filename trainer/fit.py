@@ -1,45 +1,30 @@
 """Train a network on crops of labelled volumes; a training that was interrupted goes on where it was."""
 
 import logging
-import math
-import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from sennet_engine.errors import SennetError
-from sennet_trainer.checkpoint import Progress, TrainingState, load_checkpoint, read_progress, save_checkpoint
+from sennet_trainer.beginning import Beginning, begin
+from sennet_trainer.checkpoint import load_checkpoint, save_checkpoint
 from sennet_trainer.crops import EpochCrops
 from sennet_trainer.curve import write_curve
-from sennet_trainer.device import mixed_precision, precision_of
-from sennet_trainer.encoder_weights import load_encoder_weights
+from sennet_trainer.device import precision_of
+from sennet_trainer.epoch import train_epoch
 from sennet_trainer.history import EpochRow, write_metrics
-from sennet_trainer.inputs import check_inputs, input_fingerprints
-from sennet_trainer.labelled_volume import LabelledVolume, cached_volume
-from sennet_trainer.losses.table import loss_from
-from sennet_trainer.network import Segmenter, build_segmenter
-from sennet_trainer.run_folder import (
-    CACHE,
-    CHECKPOINT,
-    CURVE,
-    METRICS,
-    RECORD,
-    RunRecord,
-    abandon_run,
-    begin_run,
-    complete_run,
-    keep_caches,
-    new_record,
-    run_to_go_on_with,
-    save_network,
-)
-from sennet_trainer.settings import FitSettings, TrainingSettings
-from sennet_trainer.trial import check_plane, check_sides
+from sennet_trainer.network import build_segmenter
+from sennet_trainer.optimisation import TrainingState, initial_state
+from sennet_trainer.parts import check_parts, steps_of
+from sennet_trainer.processes import is_main, join_processes, only_main, process_count
+from sennet_trainer.progress import Progress
+from sennet_trainer.run_folder import CHECKPOINT, CURVE, METRICS, TENSORBOARD, complete_run, save_network
+from sennet_trainer.settings import FitSettings
+from sennet_trainer.tensorboard import check_tensorboard, no_curves, tensorboard_curves
+from sennet_trainer.trial import check_sides
 from sennet_trainer.validation import ValidationScore, validation_score
 
 logger = logging.getLogger(__name__)
@@ -58,154 +43,115 @@ class Observer(Protocol):
         """One epoch is finished and its checkpoint is written."""
 
 
+class Unobserved:
+    """The observer of a process that is not the main one."""
+
+    def starts(self, *, epochs_done: int, epochs: int, steps: int) -> None:
+        pass
+
+    def step(self, loss: float) -> None:
+        pass
+
+    def epoch(self, row: EpochRow) -> None:
+        pass
+
+
 def fit(
-    settings: FitSettings, run: Path, *, device: torch.device, observer: Observer, overwrite: bool = False
+    settings: FitSettings,
+    run: Path,
+    *,
+    device: torch.device,
+    observer: Observer,
+    overwrite: bool = False,
+    cache: Path | None = None,
 ) -> Progress:
     """Train as `settings` say into the folder `run`, which `load_run` then reads. A complete run is left as it is.
 
-    With `overwrite` another run in the folder is deleted, as soon as all inputs have been read without an error.
+    With `overwrite` another run in the folder is deleted, as soon as all inputs have been read without an error. The
+    volumes are cached in the folder `cache`, of which nothing is ever deleted; by default within the run.
 
-    On a CPU the result does not depend on interruptions or on the number of workers, to the bit.
+    Where `accelerate launch` or torchrun started several processes, they train together, each on its share of every
+    batch; all of them must see the same folders. Only the main one writes, and tells its observer.
+
+    On a CPU the result does not depend on interruptions or on the number of workers, to the bit. It depends on the
+    number of processes and of parts: batch norm and most losses look at the crops of one part at a time.
 
     Raises:
         ConfigError: settings that do not fit together, or a network that cannot be built.
         VolumeError: a volume or its labels cannot be used.
-        ModelError: the encoder's weights, or a checkpoint to go on from, cannot be used.
+        ModelError: the weights to start from, or a checkpoint to go on from, cannot be used.
         OutputError: the folder cannot be written, or holds a run of other settings or inputs.
+        MissingExtraError: a package that the settings ask for is not installed.
         SennetError: the loss or its gradient is not finite.
     """
+    device = join_processes(device)
+    told = observer if is_main() else Unobserved()
     if settings.training.threads is not None:
         torch.set_num_threads(settings.training.threads)
+    precision = precision_of(device, settings.training.precision)
+    if settings.training.tensorboard:
+        check_tensorboard()
     torch.manual_seed(settings.seed)
     segmenter = build_segmenter(settings.network)
     check_sides(segmenter, settings)
-    steps = -(-settings.crops.per_epoch // settings.training.batch)
+    check_parts(settings, processes=process_count())
+    epochs, steps = settings.training.epochs, len(steps_of(settings))
 
-    new = new_record(settings, input_fingerprints(settings))
-    record = run_to_go_on_with(run, new, overwrite=overwrite)
-    if record is not None and record.complete:
-        progress = read_progress(run / CHECKPOINT)
-        observer.starts(epochs_done=progress.epochs, epochs=settings.training.epochs, steps=steps)
-        return progress
-    resumes = record is not None and (run / CHECKPOINT).exists()
-    for shape_yx in check_inputs(settings):
-        check_plane(segmenter, shape_yx, settings)
-    if not resumes:
-        load_encoder_weights(segmenter, settings.network)
-    volumes = _cached_volumes(run, new, overwrite=overwrite)
+    beginning = only_main(partial(begin, segmenter, settings, run, overwrite=overwrite, cache=cache))
+    if beginning.record.complete:
+        told.starts(epochs_done=beginning.progress.epochs, epochs=epochs, steps=steps)
+        return beginning.progress
 
-    training = [volume for volume in volumes if volume.settings.role == "train"]
-    validation = [volume for volume in volumes if volume.settings.role == "validation"]
+    logger.info("trains on %s in %s", device, precision)
+    state = initial_state(segmenter, settings, device=device, total_steps=epochs * steps)
+    progress = load_checkpoint(run / CHECKPOINT, state) if beginning.resumes else beginning.progress
+    curves = tensorboard_curves if settings.training.tensorboard and is_main() else no_curves
 
-    logger.info("trains on %s in %s", device, precision_of(device))
-    segmenter.to(device).to(memory_format=torch.channels_last)
-    state = _initial_state(segmenter, settings.training, total_steps=settings.training.epochs * steps)
-    progress = load_checkpoint(run / CHECKPOINT, state) if resumes else Progress()
-
-    observer.starts(epochs_done=progress.epochs, epochs=settings.training.epochs, steps=steps)
-    for epoch in range(progress.epochs, settings.training.epochs):
-        started = time.monotonic()
-        crops = EpochCrops(training, settings, epoch=epoch)
-        loss = _train_epoch(state, crops, settings, epoch=epoch, device=device, observer=observer)
-        score = None
-        if validation and _is_validated(epoch, settings):
-            score = validation_score(segmenter, validation, settings.validation, device=device)
-        if not validation or _is_better(score, progress):
-            save_network(run, segmenter, epoch=epoch + 1, score=score)
-        row = EpochRow(
-            epoch=epoch + 1,
-            learning_rate=float(state.scheduler.get_last_lr()[0]),
-            loss=loss,
-            seconds=time.monotonic() - started,
-        )
-        progress = progress.advanced(_scored(row, score))
-        save_checkpoint(run / CHECKPOINT, state, progress)
-        write_metrics(progress.rows, run / METRICS)
-        write_curve(progress.rows, run / CURVE)
-        observer.epoch(progress.rows[-1])
-    # A kill between the last checkpoint and these two would have left them short of a row.
-    write_metrics(progress.rows, run / METRICS)
-    write_curve(progress.rows, run / CURVE)
-    complete_run(run, record or new)
+    told.starts(epochs_done=progress.epochs, epochs=epochs, steps=steps)
+    with curves(run / TENSORBOARD, progress.rows) as draw:
+        for epoch in range(progress.epochs, epochs):
+            started = time.monotonic()
+            crops = EpochCrops(beginning.of_role("train"), settings, epoch=epoch)
+            loss = train_epoch(state, crops, settings, epoch=epoch, told=told.step)
+            progress = only_main(partial(_keep_epoch, state, progress, beginning, loss=loss, started=started))
+            draw(progress.rows[-1])
+            told.epoch(progress.rows[-1])
+    only_main(partial(_complete, progress, beginning))
     return progress
 
 
-def _cached_volumes(run: Path, new: RunRecord, *, overwrite: bool) -> list[LabelledVolume]:
-    """All volumes, cached in `run`, which is begun if it was not. A run to be replaced stands until they all are."""
-    begun, replaces = (run / RECORD).exists(), (run / RECORD).exists() and overwrite
-    if not begun:
-        begin_run(run, new)
-    try:
-        volumes = [cached_volume(volume, run / CACHE) for volume in new.settings.volumes]
-    except (SennetError, OSError):
-        if not (run / CHECKPOINT).exists() and not replaces:
-            abandon_run(run)
-        raise
-    if replaces:
-        begin_run(run, new)
-    keep_caches(run, [volume.folder for volume in volumes])
-    return volumes
-
-
-def _initial_state(segmenter: Segmenter, settings: TrainingSettings, *, total_steps: int) -> TrainingState:
-    optimizer = torch.optim.AdamW(segmenter.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=total_steps)
-    return TrainingState(segmenter, optimizer, scheduler)
-
-
-def _train_epoch(
-    state: TrainingState,
-    crops: EpochCrops,
-    settings: FitSettings,
-    *,
-    epoch: int,
-    device: torch.device,
-    observer: Observer,
-) -> float:
-    """One pass over `crops`; returns the mean loss. What is random in the network depends on seed and epoch alone."""
-    torch.manual_seed(int(np.random.SeedSequence((settings.seed, epoch)).generate_state(1)[0]))
-    loss_of = loss_from(settings.training.loss)
-    loader = DataLoader(
-        crops,
-        batch_size=settings.training.batch,
-        num_workers=settings.training.workers,
-        worker_init_fn=_ignore_interrupts,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),
+def _keep_epoch(
+    state: TrainingState, progress: Progress, beginning: Beginning, *, loss: float, started: float
+) -> Progress:
+    """Validate, and write all that the next epoch or a next start needs; returns how far the training is now."""
+    run, settings, epoch = beginning.run, beginning.record.settings, progress.epochs
+    validation = beginning.of_role("validation")
+    score = None
+    if validation and _is_validated(epoch, settings):
+        score = validation_score(state.kept, validation, settings.validation, device=state.accelerator.device)
+    if not validation or _is_better(score, progress):
+        save_network(run, state.kept, epoch=epoch + 1, score=score)
+    row = EpochRow(
+        epoch=epoch + 1,
+        learning_rate=float(state.scheduler.get_last_lr()[0]),
+        loss=loss,
+        seconds=time.monotonic() - started,
     )
-    total = 0.0
-    state.network.train()
-    for step, (grey, labels) in enumerate(loader, start=1):  # both uint8 [B, 1, side, side]; labels 0/1
-        grey = grey.to(device, non_blocking=True).float().contiguous(memory_format=torch.channels_last)
-        labels = labels.to(device, non_blocking=True).float()
-        with mixed_precision(device):
-            logits = state.network(grey)
-        loss = loss_of(logits.float(), labels)
-        _check_finite(loss.item(), "a loss", step=step, epoch=epoch)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch annotates it in part
-        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.training.gradient_clip)
-        _check_finite(norm.item(), "a gradient", step=step, epoch=epoch)
-        state.optimizer.step()
-        state.scheduler.step()
-        total += loss.item()
-        observer.step(loss.item())
-    return total / len(loader)
+    progress = progress.advanced(_scored(row, score))
+    save_checkpoint(run / CHECKPOINT, state, progress)
+    _write_rows(progress, run)
+    return progress
 
 
-def _check_finite(value: float, what: str, *, step: int, epoch: int) -> None:
-    """Raises SennetError before the weights are spoiled: a checkpoint of them could never go on."""
-    if not math.isfinite(value):
-        stands = f"the checkpoint of epoch {epoch} stands" if epoch else "there is no checkpoint yet"
-        raise SennetError(
-            f"training: got {what} of {value} at step {step} of epoch {epoch + 1}, expected a finite one; lower "
-            f"training.learning_rate ({stands})"
-        )
+def _complete(progress: Progress, beginning: Beginning) -> None:
+    # A kill right after the last checkpoint would have left these short of a row.
+    _write_rows(progress, beginning.run)
+    complete_run(beginning.run, beginning.record)
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; only the training itself shall answer it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _write_rows(progress: Progress, run: Path) -> None:
+    write_metrics(progress.rows, run / METRICS)
+    write_curve(progress.rows, run / CURVE)
 
 
 def _scored(row: EpochRow, score: ValidationScore | None) -> EpochRow:

@@ -3,9 +3,10 @@
 import logging
 
 from sennet_engine.errors import VolumeError
-from sennet_engine.volumes.volume import Volume
-from sennet_trainer.labelled_volume import AXES, fingerprint_of, opened
+from sennet_trainer.labelled_volume import AXES
 from sennet_trainer.settings import FitSettings
+from sennet_trainer.volume_cache import fingerprint_of
+from sennet_trainer.volume_pair import VolumePair, opened_pair
 from sennet_trainer.volume_settings import VolumeSettings
 
 VOXEL_SIZE_TOLERANCE = 0.1
@@ -21,16 +22,19 @@ def check_inputs(settings: FitSettings) -> set[ShapeYX]:
     Raises:
         VolumeError: a volume or its labels cannot be opened or do not belong together, or it is too thin to be cut
             along one of its axes.
+        ConfigError: the magnification that follows from a volume's voxel size cannot be used.
     """
     validated: set[ShapeYX] = set()
     for volume in settings.volumes:
-        with opened(volume) as (images, _, slices):
-            shape_zyx = (len(slices), *images.shape_zyx[1:])
+        with opened_pair(volume) as pair:
             for axis in volume.axes:
-                _check_extent(volume, shape_zyx, axis, side=settings.crops.side)
+                _check_extent(volume, pair.shape_zyx, axis, side=settings.crops.side)
                 if volume.role == "validation":
-                    validated.add(_plane_of(shape_zyx, axis))
-            _warn_of_voxel_size(images, volume, trained_um=settings.voxel_size_um)
+                    validated.add(_plane_of(pair.shape_zyx, axis))
+            if volume.role == "train":
+                settings.augmentation.scale_for(pair.voxel_size_um or settings.voxel_size_um)
+            if volume.role == "validation" or settings.augmentation.target_voxel_size_um is None:
+                _warn_of_voxel_size(pair, trained_um=settings.voxel_size_um)
     return validated
 
 
@@ -67,14 +71,22 @@ def _check_extent(volume: VolumeSettings, shape_zyx: tuple[int, ...], axis: str,
         )
 
 
-def _warn_of_voxel_size(images: Volume, volume: VolumeSettings, *, trained_um: float) -> None:
-    if images.voxel_size_um is None:
-        return
-    in_plane = {a for axis in volume.axes for a in range(3) if a != AXES[axis]}
-    sizes_um = [images.voxel_size_um[a] for a in sorted(in_plane)]
+def _warn_of_voxel_size(pair: VolumePair, *, trained_um: float) -> None:
+    """Where the magnification does not follow from the voxel size, another one than the settings' is likely a slip."""
+    volume, sizes_um = pair.settings, _pixel_sizes_um(pair)
     if any(abs(size / trained_um - 1) > VOXEL_SIZE_TOLERANCE for size in sizes_um):
         logger.warning(
             "%s: the pixels are %s µm and the settings say voxel_size_um = %g: vessels will look larger or smaller "
             "than there; rescale the volume, or correct the settings",
             volume.images, " × ".join(f"{size:g}" for size in sizes_um), trained_um,
         )  # fmt: skip
+
+
+def _pixel_sizes_um(pair: VolumePair) -> list[float]:
+    """Along the axes that lie in a plane which is cut; none where nobody tells."""
+    if pair.settings.voxel_size_um is not None:
+        return [pair.settings.voxel_size_um]
+    if pair.images.voxel_size_um is None:
+        return []
+    in_plane = {a for axis in pair.settings.axes for a in range(3) if a != AXES[axis]}
+    return [pair.images.voxel_size_um[a] for a in sorted(in_plane)]

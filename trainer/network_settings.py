@@ -1,5 +1,6 @@
 """The settings of a network: which decoder, which encoder, what it starts from, how grey levels are normalised."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -37,3 +38,9 @@ class NetworkSettings(Config):
                 f".safetensors file (pickled weights are never loaded)"
             )
         return self
+
+    def resolved_from(self, folder: Path) -> "NetworkSettings":
+        """The same settings with a relative path to weights taken from `folder`."""
+        if self.encoder_weights is None or self.encoder_weights in (IMAGENET, LITE0_PACKAGE):
+            return self
+        return self.model_copy(update={"encoder_weights": str(folder / self.encoder_weights)})

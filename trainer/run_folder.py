@@ -4,7 +4,10 @@ run.json                resolved settings, versions, fingerprints of the inputs,
 checkpoint.safetensors  everything needed to go on
 network.safetensors     the network of the best validated epoch (of the last one without validation), with its scores
 metrics.csv, curve.png  one row, one point an epoch
-cache/                  volumes windowed to uint8
+tensorboard/            the same for TensorBoard, where the settings ask for it
+threshold.json          written by `sennet-train threshold`: takes the place of the threshold in network.safetensors
+cache/                  volumes windowed to uint8, unless they lie in a cache that is shared
+stage.json              belongs to the recipe that the run is a stage of
 """
 
 import json
@@ -28,10 +31,13 @@ from sennet_trainer.validation import ValidationScore
 from sennet_trainer.whole_file import write_whole
 
 RECORD, CHECKPOINT, NETWORK = "run.json", "checkpoint.safetensors", "network.safetensors"
-METRICS, CURVE, CACHE = "metrics.csv", "curve.png", "cache"
+METRICS, CURVE, TENSORBOARD = "metrics.csv", "curve.png", "tensorboard"
+CACHE, THRESHOLD, STAGE = "cache", "threshold.json", "stage.json"
 
+# What may lie in a folder where no run has begun: the recipe's file, and what a kill leaves of a first file.
+BEFORE_A_RUN = (STAGE, f"{STAGE}.partial", f"{RECORD}.partial")
 # Settings that do not change the result, and may differ when a run is resumed.
-FREE_SETTINGS = ("training.workers",)
+FREE_SETTINGS = ("training.workers", "training.tensorboard")
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
 
 logger = logging.getLogger(__name__)
@@ -44,7 +50,8 @@ class RunRecord:
     Attributes:
         settings: those that the run was started with.
         versions: of python and of the packages that decide the result.
-        inputs: fingerprints by `images PATH` and `labels PATH`; empty in runs of before they were kept.
+        inputs: fingerprints by `images PATH`, `labels PATH` and `start_from PATH`; empty in runs of before they were
+            kept.
         complete: whether the training has reached its last epoch.
     """
 
@@ -60,7 +67,8 @@ class TrainedRun:
 
     Attributes:
         segmenter: in evaluation mode, on the CPU.
-        threshold: the best validated one with its stable range; 0.5 without a range where nothing was validated.
+        threshold: the best validated one with its stable range, or that of threshold.json; 0.5 without a range where
+            there is neither.
         epoch: the epoch that the weights are of, counted from 1.
         scores: {"surface_dice", "dice"} by validation volume and axis; empty where nothing was validated.
         complete: whether the training has reached its last epoch.
@@ -88,7 +96,7 @@ def load_run(run: Path) -> TrainedRun:
     tensors, facts = load_tensors(run / NETWORK)
     try:
         segmenter.load_state_dict(tensors)
-        epoch, scores, threshold = facts["epoch"], facts["scores"], Threshold(**facts["threshold"])
+        epoch, scores, validated_one = facts["epoch"], facts["scores"], Threshold(**facts["threshold"])
     except (KeyError, RuntimeError, ValueError) as error:
         raise ModelError(f"{run / NETWORK}: does not belong to {run / RECORD}: {error}; train again") from error
     return TrainedRun(
@@ -96,7 +104,7 @@ def load_run(run: Path) -> TrainedRun:
         settings=record.settings,
         segmenter=segmenter.eval(),
         voxel_size_um=record.settings.voxel_size_um,
-        threshold=threshold,
+        threshold=_swept_threshold(run) or validated_one,
         epoch=epoch,
         scores=scores,
         versions=record.versions,
@@ -105,7 +113,8 @@ def load_run(run: Path) -> TrainedRun:
 
 
 def save_network(run: Path, segmenter: Segmenter, *, epoch: int, score: ValidationScore | None) -> None:
-    """Keep the weights of `epoch` with what its validation found."""
+    """Keep the weights of `epoch` with what its validation found. A threshold of other weights is deleted."""
+    (run / THRESHOLD).unlink(missing_ok=True)
     threshold = score.threshold if score else Threshold(value=0.5)
     facts = {"epoch": epoch, "scores": score.volumes if score else {}, "threshold": threshold.model_dump()}
     save_tensors(run / NETWORK, segmenter.state_dict(), facts)
@@ -127,7 +136,7 @@ def run_to_go_on_with(run: Path, new: RunRecord, *, overwrite: bool) -> RunRecor
     """
     if run.is_file():
         raise OutputError(f"{run}: is a file, expected a folder; choose another --out")
-    if not run.is_dir() or not any(run.iterdir()):
+    if not run.is_dir() or all(path.name in BEFORE_A_RUN for path in run.iterdir()):
         return None
     if not (run / RECORD).exists():
         raise OutputError(f"{run}: holds files but no {RECORD}, so it is not a run; choose another --out")
@@ -186,6 +195,20 @@ def read_record(run: Path) -> RunRecord:
     return RunRecord(validated(settings, FitSettings, source=str(path)), versions, inputs, complete)
 
 
+def _swept_threshold(run: Path) -> Threshold | None:
+    """The threshold of threshold.json, where there is one."""
+    path = run / THRESHOLD
+    if not path.exists():
+        return None
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return Threshold(value=facts["value"], low=facts["low"], high=facts["high"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error}); delete it, or write it again: `sennet-train threshold {run} --write`"
+        ) from error
+
+
 def _record_to_resume(run: Path, new: RunRecord) -> RunRecord:
     there = read_record(run)
     before, now = (_flat(record.settings.model_dump(mode="json")) for record in (there, new))
@@ -209,8 +232,10 @@ def _record_to_resume(run: Path, new: RunRecord) -> RunRecord:
 
 def _clear(run: Path) -> None:
     """Delete the files of a run, and nothing else that may lie there."""
-    for name in (RECORD, CHECKPOINT, NETWORK, METRICS, CURVE):
+    for name in (RECORD, CHECKPOINT, NETWORK, METRICS, CURVE, THRESHOLD):
         (run / name).unlink(missing_ok=True)
+    if (run / TENSORBOARD).exists():
+        shutil.rmtree(run / TENSORBOARD)
 
 
 def _write_record(run: Path, record: RunRecord) -> None:

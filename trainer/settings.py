@@ -1,13 +1,14 @@
 """The settings of a training run: one TOML file, validated whole before anything starts."""
 
+import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sennet_engine.config import Config, load_config
 from sennet_trainer.augmentation_settings import AugmentationSettings, Share
-from sennet_trainer.network_settings import IMAGENET, LITE0_PACKAGE, NetworkSettings
+from sennet_trainer.network_settings import NetworkSettings
 from sennet_trainer.volume_settings import VolumeSettings
 
 
@@ -36,7 +37,15 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def _as_weights(loss: Any) -> Any:
-    return {loss: 1.0} if isinstance(loss, str) else loss
+    weights = {loss: 1.0} if isinstance(loss, str) else loss
+    known = get_args(LossName)
+    for name in weights if isinstance(weights, dict) else []:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            raise ValueError(
+                f"got {name!r}; did you mean {near[0]!r}?" if near else f"got {name!r}, expected some of {known}"
+            )
+    return weights
 
 
 class TrainingSettings(Config):
@@ -55,7 +64,13 @@ class TrainingSettings(Config):
     loss: Annotated[
         dict[LossName, Annotated[float, Field(gt=0)]], Field(min_length=1), BeforeValidator(_as_weights)
     ] = {"dice": 1.0}
-    """The name of a loss, or a table of losses and their weights, such as `{ dice = 1, focal = 1, boundary = 0.1 }`."""
+    """The name of a loss, or a table of losses and their weights, such as `{ dice = 1, focal = 1, boundary = 0.1 }`.
+
+    `dice`: 1 - soft Dice, pooled over the batch. `bce`: binary cross-entropy. `bce_dice`: the mean of both.
+    `focal`: cross-entropy that counts sure pixels less. `tversky`: Dice that counts missed pixels more than false ones.
+    `boundary`: probability times the signed distance to the true boundary; negative at its best; beside another loss.
+    `surface_dice`: the metric itself, made soft; beside another loss, as alone it leaves large vessels hollow.
+    """
     ema: float | None = Field(None, gt=0, lt=1)
     """Validate and keep the exponential moving average of the weights, with this decay a step; absent: none."""
     precision: Precision = "auto"
@@ -94,6 +109,8 @@ class ValidationSettings(Config):
     """The best of them by surface Dice is the run's threshold. They are taken to the thousandth."""
     tile: int | None = Field(None, ge=32)
     """Predict in abutting tiles of this side instead of whole planes: for networks that take one size only."""
+    threshold_without: float = Field(0.5, ge=0.001, le=0.999)
+    """The threshold of a run that has no validation volume."""
 
 
 class FitSettings(Config):
@@ -139,12 +156,10 @@ class FitSettings(Config):
             )
             for volume in self.volumes
         ]
-        weights = self.network.encoder_weights
-        if weights is not None and weights not in (IMAGENET, LITE0_PACKAGE):
-            weights = str(folder / weights)
-        network = self.network.model_copy(update={"encoder_weights": weights})
         start = self.start_from and folder / self.start_from
-        return self.model_copy(update={"volumes": volumes, "network": network, "start_from": start})
+        return self.model_copy(
+            update={"volumes": volumes, "network": self.network.resolved_from(folder), "start_from": start}
+        )
 
 
 def _overlap(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:

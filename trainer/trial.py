@@ -43,9 +43,10 @@ def check_plane(segmenter: Segmenter, shape_yx: ShapeYX, settings: FitSettings) 
 
 
 def _check_last_step(segmenter: Segmenter, settings: FitSettings) -> None:
-    """Batch norm after global pooling has nothing to normalise by in a step of one crop."""
+    """Batch norm after global pooling has nothing to normalise by where the network is shown one crop at a time."""
     per_epoch, batch = settings.crops.per_epoch, settings.training.batch
-    if (per_epoch % batch or batch) > 1:
+    part = batch // settings.training.accumulate
+    if (per_epoch % part or part) > 1:
         return
     grey = torch.zeros(1, segmenter.channels, settings.crops.side, settings.crops.side)
     try:

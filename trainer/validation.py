@@ -8,18 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sennet_engine.canvas import sum_at_threshold
 from sennet_engine.card import Threshold
-from sennet_engine.metrics.surface_dice import SurfaceDice
-from sennet_trainer.device import mixed_precision
 from sennet_trainer.labelled_volume import LabelledVolume
 from sennet_trainer.network import Segmenter
+from sennet_trainer.prediction.sweep import Sweep, SweepRow, stable_threshold
+from sennet_trainer.prediction.torch_predictor import uint8_probability
 from sennet_trainer.settings import ValidationSettings
 
 UInt8 = npt.NDArray[np.uint8]
-
-# Thresholds whose score is within this of the best are the stable range.
-STABLE_WITHIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -48,24 +44,25 @@ def validation_score(
     """
     thresholds = sorted(settings.thresholds)
     segmenter.eval()
-    table: dict[str, list[dict[str, float]]] = {}
+    table: dict[str, list[SweepRow]] = {}
     for name, volume in zip(_distinct([volume.name for volume in volumes]), volumes, strict=True):
         for axis in volume.settings.axes:
             images, labels = volume.along(axis)
-            scorers = [_Scorer(threshold, shape_yx=images.shape[1:]) for threshold in thresholds]
+            sweep = Sweep(thresholds, shape_yx=images.shape[1:])
             for grey, truth in zip(images, labels, strict=True):
-                probability = predicted_plane(segmenter, grey, tile=settings.tile, device=device)
-                for scorer in scorers:
-                    scorer.add_plane(probability, truth)
-            table[f"{name} along {axis}"] = [scorer.scores() for scorer in scorers]
-    surface_dice = np.mean([[scores["surface_dice"] for scores in row] for row in table.values()], axis=0)
-    dice = np.mean([[scores["dice"] for scores in row] for row in table.values()], axis=0)
-    best = int(surface_dice.argmax())
+                sweep.add_plane(predicted_plane(segmenter, grey, tile=settings.tile, device=device), truth)
+            table[f"{name} along {axis}"] = sweep.rows()
+    surface_dice = [float(np.mean([row.surface_dice for row in rows])) for rows in zip(*table.values(), strict=True)]
+    dice = [float(np.mean([row.dice for row in rows])) for rows in zip(*table.values(), strict=True)]
+    threshold = stable_threshold(thresholds, surface_dice)
+    best = thresholds.index(threshold.value)
     return ValidationScore(
-        threshold=_stable_threshold(thresholds, surface_dice, best),
-        surface_dice=float(surface_dice[best]),
-        dice=float(dice[best]),
-        volumes={name: row[best] for name, row in table.items()},
+        threshold=threshold,
+        surface_dice=surface_dice[best],
+        dice=dice[best],
+        volumes={
+            name: {"surface_dice": rows[best].surface_dice, "dice": rows[best].dice} for name, rows in table.items()
+        },
     )
 
 
@@ -83,40 +80,10 @@ def predicted_plane(segmenter: Segmenter, plane: UInt8, *, tile: int | None, dev
     probability = np.empty_like(tiles)
     for row, column in np.ndindex(tiles.shape[:2]):
         # One at a time: the memory is that of one tile, and a CPU gains nothing from a batch.
-        grey = torch.from_numpy(tiles[row, column].copy()).to(device)[None, None].float()
-        with torch.inference_mode(), mixed_precision(device):
-            logits = segmenter(grey)
-        probability[row, column] = torch.round(torch.sigmoid(logits.float()) * 255).to(torch.uint8).cpu()[0, 0]
+        grey = tiles[row, column][None, None].copy()
+        probability[row, column] = uint8_probability(segmenter, grey, device=device)[0, 0]
     stitched = probability.swapaxes(1, 2).reshape(padded.shape)
     return np.ascontiguousarray(stitched[: plane.shape[0], : plane.shape[1]])
-
-
-class _Scorer:
-    """Dice and surface Dice of one threshold."""
-
-    def __init__(self, threshold: float, *, shape_yx: tuple[int, ...]) -> None:
-        self._level = sum_at_threshold(round(threshold * 1000), total_weight=1)
-        self._surface = SurfaceDice(shape_yx)
-        self._common = self._both = 0
-
-    def add_plane(self, probability: UInt8, labels: UInt8) -> None:
-        prediction, truth = probability >= self._level, labels > 0
-        self._common += int(np.count_nonzero(prediction & truth))
-        self._both += int(np.count_nonzero(prediction)) + int(np.count_nonzero(truth))
-        self._surface.add_plane(prediction, truth)
-
-    def scores(self) -> dict[str, float]:
-        return {"surface_dice": float(self._surface.score()), "dice": 2 * self._common / self._both}
-
-
-def _stable_threshold(thresholds: list[float], scores: npt.NDArray[np.float64], best: int) -> Threshold:
-    stable = scores >= scores[best] - STABLE_WITHIN
-    low = high = best
-    while low > 0 and stable[low - 1]:
-        low -= 1
-    while high + 1 < len(thresholds) and stable[high + 1]:
-        high += 1
-    return Threshold(value=thresholds[best], low=thresholds[low], high=thresholds[high])
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -16,16 +16,21 @@ def _distinct_axes(axes: str) -> str:
     return axes
 
 
+Axes = Annotated[str, AfterValidator(_distinct_axes)]
+"""Some of the letters z, y and x, each at most once."""
+
+
 class VolumeSettings(Config):
     """A labelled volume and what it is used for."""
 
     images: Path
     """Anything that the engine opens: a TIFF, a .npy file, a folder of slices."""
     labels: Path | None = None
-    """The same shape as the images, 0/1 or 0/255. May be absent with `allow_empty`: all is background."""
+    """0/1 or 0/255, and of the images' shape; or of the planes of `slices` alone; or a folder of slices whose names are
+    some of the images' names, in a row: only those are used then. May be absent with `allow_empty`."""
     role: Literal["train", "validation"] = "train"
     """Crops are drawn from training volumes; validation volumes are predicted whole."""
-    axes: Annotated[str, AfterValidator(_distinct_axes)] = "zyx"
+    axes: Axes = "zyx"
     """Planes are cut along each of these axes."""
     slices: tuple[int, int] | None = None
     """Use the planes from the first (inclusive) to the second (exclusive) along z only."""

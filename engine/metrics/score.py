@@ -1,16 +1,20 @@
 """The scores of a mask against the truth, both read plane by plane."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from sennet_engine.errors import VolumeError
+from sennet_engine.errors import ConfigError, VolumeError
+from sennet_engine.metrics.cldice import ClDice
+from sennet_engine.metrics.components import Components
 from sennet_engine.metrics.surface_dice import SurfaceDice
 from sennet_engine.volumes.volume import Planes, Volume
 
 POSITIVE_LEVELS = (1, 255)
+# Work grows with its cube: 4169 neighbours are asked at 10, which is half a millimetre of the competition's volumes.
+LARGEST_TOLERANCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,10 @@ class Scores:
         recall: overlap / true; NaN if the truth is empty.
         overlap_voxels, predicted_voxels, true_voxels: voxels positive in both, in the prediction, in the truth.
         voxels: all voxels.
+        predicted_components, true_components: 26-connected pieces of each mask.
+        predicted_largest_voxels, true_largest_voxels: voxels of the largest piece of each.
+        cldice, topology_precision, topology_sensitivity: see `CentrelineScores`; None unless asked for.
+        tolerance, surface_dice_at_tolerance: surface Dice at a further tolerance, in voxels; None unless asked for.
     """
 
     surface_dice_0: float
@@ -37,32 +45,57 @@ class Scores:
     predicted_voxels: int
     true_voxels: int
     voxels: int
+    predicted_components: int
+    true_components: int
+    predicted_largest_voxels: int
+    true_largest_voxels: int
+    cldice: float | None = None
+    topology_precision: float | None = None
+    topology_sensitivity: float | None = None
+    tolerance: float | None = None
+    surface_dice_at_tolerance: float | None = None
 
 
-def score_masks(prediction: Volume, truth: Volume) -> Scores:
-    """Score the mask `prediction` against the mask `truth`; a few planes of each are in memory at a time.
+def score_masks(prediction: Volume, truth: Volume, *, cldice: bool = False, tolerance: float | None = None) -> Scores:
+    """Score the mask `prediction` against the mask `truth`; each plane is read once, and a few are in memory at a time.
 
     Masks hold 0 and 1 or 0 and 255, in any type of voxel. Surface Dice is taken with voxels of side 1, whatever size
     the volumes tell, as the competition does: its tolerance is in voxels.
 
+    Args:
+        cldice: score the centrelines too; takes longer, and keeps a slab of planes in memory (see `ClDice`).
+        tolerance: a further tolerance for surface Dice, 0 to 10 voxels.
+
     Raises:
         VolumeError: the shapes differ, a volume holds other values, or cannot be read.
+        ConfigError: a tolerance out of range.
+        MissingExtraError: clDice is asked for and scikit-image is not installed.
     """
     if prediction.shape_zyx != truth.shape_zyx:
         raise VolumeError(
             f"got {prediction.path} of shape {prediction.shape_zyx} and {truth.path} of shape {truth.shape_zyx} "
             f"(Z, Y, X), expected equal shapes; score a mask against the truth of the same volume"
         )
+    if tolerance is not None and not 0 <= tolerance <= LARGEST_TOLERANCE:
+        raise ConfigError(f"tolerance: got {tolerance:g}, expected 0 to {LARGEST_TOLERANCE:g}, in voxels")
+    shape_yx = truth.shape_zyx[1:]
     predicted_planes, true_planes = _MaskReader(prediction), _MaskReader(truth)
-    surface = SurfaceDice(truth.shape_zyx[1:], largest_tolerance=1.0)
+    surface = SurfaceDice(shape_yx, largest_tolerance=max(1.0, tolerance or 0.0))
+    predicted_pieces, true_pieces = Components(shape_yx), Components(shape_yx)
+    centrelines = ClDice(shape_yx) if cldice else None
     overlap = predicted = true = 0
     for z in range(truth.shape_zyx[0]):
         predicted_yx, true_yx = predicted_planes.read(z), true_planes.read(z)
         surface.add_plane(predicted_yx, true_yx)
+        predicted_pieces.add_plane(predicted_yx)
+        true_pieces.add_plane(true_yx)
+        if centrelines:
+            centrelines.add_plane(predicted_yx, true_yx)
         overlap += int(np.count_nonzero(predicted_yx & true_yx))
         predicted += int(np.count_nonzero(predicted_yx))
         true += int(np.count_nonzero(true_yx))
-    return Scores(
+    predicted_counts, true_counts = predicted_pieces.counts(), true_pieces.counts()
+    scores = Scores(
         surface_dice_0=surface.score(0.0),
         surface_dice_1=surface.score(1.0),
         dice=_ratio(2 * overlap, predicted + true),
@@ -72,7 +105,14 @@ def score_masks(prediction: Volume, truth: Volume) -> Scores:
         predicted_voxels=predicted,
         true_voxels=true,
         voxels=math.prod(truth.shape_zyx),
+        predicted_components=predicted_counts.components,
+        true_components=true_counts.components,
+        predicted_largest_voxels=predicted_counts.largest_voxels,
+        true_largest_voxels=true_counts.largest_voxels,
+        tolerance=tolerance,
+        surface_dice_at_tolerance=None if tolerance is None else surface.score(tolerance),
     )
+    return replace(scores, **asdict(centrelines.scores())) if centrelines else scores
 
 
 class _MaskReader:

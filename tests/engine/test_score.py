@@ -5,13 +5,16 @@ import math
 import subprocess
 import sys
 import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.morphology
 import surface_distance
+from scipy import ndimage
 
-from sennet_engine.errors import VolumeError
+from sennet_engine.errors import ConfigError, MissingExtraError, VolumeError
 from sennet_engine.metrics.score import score_masks
 from sennet_engine.volumes.volume import ArrayVolume
 
@@ -26,8 +29,16 @@ def masks(seed=0):
     return truth ^ (rng.random(truth.shape) < 0.02), truth
 
 
-def score(prediction, truth):
-    return score_masks(ArrayVolume(prediction, name="prediction"), ArrayVolume(truth, name="truth"))
+def score(prediction, truth, **options):
+    return score_masks(ArrayVolume(prediction, name="prediction"), ArrayVolume(truth, name="truth"), **options)
+
+
+def package_dice(prediction, truth, tolerance):
+    """Surface Dice by the package `surface-distance`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        distances = surface_distance.compute_surface_distances(truth == 1, prediction == 1, (1, 1, 1))
+    return surface_distance.compute_surface_dice_at_tolerance(distances, tolerance)
 
 
 def sennet_score(*arguments):
@@ -45,13 +56,61 @@ def test_scores_agree_with_their_definitions():
     assert scores.dice == 2 * overlap / (prediction.sum() + truth.sum())
     assert (scores.overlap_voxels, scores.voxels) == (overlap, truth.size)
     assert (scores.predicted_voxels, scores.true_voxels) == (prediction.sum(), truth.sum())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        distances = surface_distance.compute_surface_distances(truth == 1, prediction == 1, (1, 1, 1))
     for value, tolerance in [(scores.surface_dice_0, 0), (scores.surface_dice_1, 1)]:
-        expected = surface_distance.compute_surface_dice_at_tolerance(distances, tolerance)
-        assert value == pytest.approx(expected, abs=1e-6)
+        assert value == pytest.approx(package_dice(prediction, truth, tolerance), abs=1e-6)
     assert scores.surface_dice_0 < scores.surface_dice_1 < 1
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.5, 2.0, 2.5])
+def test_surface_dice_at_a_further_tolerance(tolerance):
+    """As the package has it; the other scores stay as they are, and without a tolerance there is none."""
+    prediction, truth = masks()
+    scores = score(prediction, truth, tolerance=tolerance)
+    assert scores.tolerance == tolerance
+    assert scores.surface_dice_at_tolerance == pytest.approx(package_dice(prediction, truth, tolerance), abs=1e-6)
+    assert replace(scores, tolerance=None, surface_dice_at_tolerance=None) == score(prediction, truth)
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, 10.5, math.nan, math.inf])
+def test_a_tolerance_out_of_range_is_refused(tolerance):
+    """The message names the range."""
+    with pytest.raises(ConfigError, match="expected 0 to 10"):
+        score(*masks(), tolerance=tolerance)
+
+
+def test_components_are_those_of_either_mask():
+    """Their number, and the size of the largest."""
+    prediction, truth = masks()
+    scores = score(prediction, truth)
+    labels, count = ndimage.label(prediction, np.ones((3, 3, 3)))
+    assert count > 2
+    assert (scores.predicted_components, scores.true_components) == (count, 2)
+    assert scores.predicted_largest_voxels == np.bincount(labels.ravel())[1:].max()
+    assert scores.true_largest_voxels == max(truth[1:5, 4:9, 3:18].sum(), truth[3:, 12:15, 10:].sum())
+
+
+def test_cldice_is_measured_where_it_is_asked_for():
+    """By its definition, on the centrelines of scikit-image; the other scores stay as they are."""
+    prediction, truth = masks()
+    scores = score(prediction, truth, cldice=True)
+    of_prediction, of_truth = (skimage.morphology.skeletonize(mask == 1) for mask in (prediction, truth))
+    precision = truth[of_prediction].mean()
+    sensitivity = prediction[of_truth].mean()
+    assert 0 < precision < 1
+    assert (scores.topology_precision, scores.topology_sensitivity) == pytest.approx((precision, sensitivity))
+    assert scores.cldice == pytest.approx(2 * precision * sensitivity / (precision + sensitivity))
+    assert score(prediction, truth).cldice is None
+    assert replace(scores, cldice=None, topology_precision=None, topology_sensitivity=None) == score(prediction, truth)
+
+
+def test_only_cldice_needs_scikit_image(monkeypatch):
+    """Without it the other scores are the same, and clDice is an error that names the extra."""
+    prediction, truth = masks()
+    expected = score(prediction, truth)
+    monkeypatch.setitem(sys.modules, "skimage.morphology", None)
+    assert score(prediction, truth) == expected
+    with pytest.raises(MissingExtraError, match=r"sennet\[metrics\]"):
+        score(prediction, truth, cldice=True)
 
 
 def test_the_volumes_voxel_size_does_not_matter():
@@ -130,6 +189,30 @@ def test_the_command_prints_a_table_and_json(tmp_path):
 
     printed = json.loads(sennet_score(tmp_path / "empty.npy", tmp_path / "truth.npy", "--json").stdout)
     assert (printed["precision"], printed["recall"]) == (None, 0)
+
+
+def test_the_command_prints_what_was_asked_for(tmp_path):
+    """Components always; a further tolerance and clDice by their options, in the table and in JSON alike."""
+    prediction, truth = masks()
+    np.save(tmp_path / "prediction.npy", prediction)
+    np.save(tmp_path / "truth.npy", truth)
+    files = [tmp_path / "prediction.npy", tmp_path / "truth.npy"]
+    expected = score(prediction, truth, cldice=True, tolerance=2.5)
+
+    plain = sennet_score(*files).stdout
+    assert f"components              {expected.predicted_components:,} predicted and 2 true" in plain
+    assert "clDice" not in plain
+    assert "None" not in plain
+    assert "surface_dice_at_tolerance" not in json.loads(sennet_score(*files, "--json").stdout)
+
+    table = sennet_score(*files, "--cldice", "--tolerance", "2.5").stdout
+    rows = dict(line.rsplit(maxsplit=1) for line in table.splitlines()[:9])
+    assert rows["surface Dice, 0 voxels"] == f"{expected.surface_dice_0:.4f}"
+    assert rows["surface Dice, 2.5 voxels"] == f"{expected.surface_dice_at_tolerance:.4f}"
+    assert rows["clDice"] == f"{expected.cldice:.4f}"
+
+    printed = json.loads(sennet_score(*files, "--cldice", "--tolerance", "2.5", "--json").stdout)
+    assert printed == asdict(expected)
 
 
 def test_the_command_says_what_is_wrong_and_exits_with_2(tmp_path):

@@ -102,7 +102,8 @@ def test_interrupted_training_ends_with_the_same_bits(
 
 def test_killed_training_ends_with_the_same_bits(settings_of: SettingsOf, tmp_path: Path) -> None:
     """A process that is killed in the middle of the second epoch costs that epoch and nothing else."""
-    settings = settings_of(training={"epochs": 3, "batch": 4, "threads": 1})
+    training = {"epochs": 3, "batch": 4, "learning_rate": 3e-3, "threads": 1, "ema": 0.9, "accumulate": 2}
+    settings = settings_of(training=training)
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
     script = f"""
         import os, signal, sys
@@ -126,6 +127,8 @@ def test_killed_training_ends_with_the_same_bits(settings_of: SettingsOf, tmp_pa
     fit(settings, tmp_path / "whole", device=CPU, observer=Silent())
     assert observer.epochs_done == 1
     assert same_weights(tmp_path / "whole" / "checkpoint.safetensors", tmp_path / "killed" / "checkpoint.safetensors")
+    whole, resumed = ((tmp_path / name / "network.safetensors").read_bytes() for name in ("whole", "killed"))
+    assert whole == resumed
 
 
 def test_workers_do_not_change_the_weights(settings_of: SettingsOf, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
 from sennet_engine.errors import ConfigError, VolumeError
+from sennet_trainer.augmentation_settings import AugmentationSettings
 from sennet_trainer.fit import fit
 from sennet_trainer.inputs import check_inputs
 from sennet_trainer.settings import FitSettings, load_fit_settings
@@ -50,17 +50,6 @@ def test_planes_of_under_half_a_crop_are_refused(settings_of: SettingsOf) -> Non
         check_inputs(settings_of(crops={"side": 224}))
 
 
-def test_slices_of_other_names_are_no_labels(settings_of: SettingsOf, tmp_path: Path) -> None:
-    """Two folders of as many slices do not belong together when their names differ: the first one is named."""
-    for folder, first in (("images", 0), ("labels", 500)):
-        (tmp_path / folder).mkdir()
-        for z in range(3):
-            Image.fromarray(np.full((96, 96), z == 1, np.uint8)).save(tmp_path / folder / f"{first + z:04d}.png")
-    settings = with_first_volume(settings_of, images=tmp_path / "images", labels=tmp_path / "labels")
-    with pytest.raises(VolumeError, match=r"labels: got labels of the slice '0500' where .*images has '0000'"):
-        fit(settings, tmp_path / "run", device=CPU, observer=Silent())
-
-
 @pytest.mark.parametrize(("size_um", "warned"), [(50.0, False), (54.0, False), (63.0, True)])
 def test_other_voxel_size_is_a_warning(
     settings_of: SettingsOf, tubes: Path, caplog: pytest.LogCaptureFixture, size_um: float, warned: bool
@@ -72,6 +61,27 @@ def test_other_voxel_size_is_a_warning(
     tifffile.imwrite(tubes / "train.tif", grey, ome=True, metadata={"axes": "ZYX", **sizes, **units})
     check_inputs(settings_of())
     assert (f"the pixels are {size_um:g} × {size_um:g} µm" in caplog.text) == warned
+
+
+def test_given_voxel_size_is_held_against_the_settings(
+    settings_of: SettingsOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It overrules the file. Where a target decides the magnification, a difference is meant and nothing is said."""
+    settings = with_first_volume(settings_of, voxel_size_um=63.0)
+    check_inputs(settings)
+    assert "the pixels are 63 µm" in caplog.text
+    caplog.clear()
+    check_inputs(settings.model_copy(update={"augmentation": AugmentationSettings(target_voxel_size_um=63.0)}))
+    assert caplog.text == ""
+
+
+def test_magnification_out_of_reach_is_refused(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Before anything is written."""
+    settings = with_first_volume(settings_of, voxel_size_um=5.2)
+    settings = settings.model_copy(update={"augmentation": AugmentationSettings(target_voxel_size_um=63.0)})
+    with pytest.raises(ConfigError, match=r"scale_spread: got 0\.25, expected at most 0\.03 for a volume of 5\.2 µm"):
+        fit(settings, tmp_path / "run", device=CPU, observer=Silent())
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +124,19 @@ def test_step_of_one_crop_is_refused_where_batch_norm_cannot_take_it(settings_of
     with pytest.raises(ConfigError, match=r"got 5 and 4, which leave a step of one crop"):
         fit(settings, tmp_path / "run", device=CPU, observer=Silent())
     fit(settings_of(**changes), tmp_path / "unet", device=CPU, observer=Silent())
+
+
+def test_parts_of_one_crop_are_refused_where_batch_norm_cannot_take_them(
+    settings_of: SettingsOf, tmp_path: Path
+) -> None:
+    """A batch of four in four parts shows the network one crop at a time."""
+    settings = settings_of(
+        network={"encoder": "resnet18", "decoder": "DeepLabV3Plus"},
+        crops={"side": 64, "per_epoch": 4},
+        training={"epochs": 1, "batch": 4, "accumulate": 4},
+    )
+    with pytest.raises(ConfigError, match=r"a step of one crop"):
+        fit(settings, tmp_path / "run", device=CPU, observer=Silent())
 
 
 def test_validation_planes_too_small_for_the_decoder_are_refused(

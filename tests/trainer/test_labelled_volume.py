@@ -1,6 +1,6 @@
-"""Volumes on their way into the cache: named after their files, whole or not there."""
+"""Labelled volumes: named after their files, windowed as a whole, their voxel size known."""
 
-import resource
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,38 +11,10 @@ import tifffile
 from sennet_trainer.labelled_volume import cached_volume
 from sennet_trainer.settings import FitSettings
 from sennet_trainer.volume_settings import VolumeSettings
-from sennet_trainer.whole_file import write_whole
 
 from .conftest import tubes_zyx
 
 SettingsOf = Callable[..., FitSettings]
-
-
-@pytest.fixture
-def files_of_at_most_20_kb() -> object:
-    """Writing beyond that fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_full_disk_leaves_no_half_cache(
-    settings_of: SettingsOf, tmp_path: Path, files_of_at_most_20_kb: object
-) -> None:
-    """The error is an OSError that names the file, not a signal that ends the process."""
-    with pytest.raises(OSError, match=r"images\.npy"):
-        cached_volume(settings_of().volumes[0], tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_full_disk_leaves_the_file_that_was_there(tmp_path: Path, files_of_at_most_20_kb: object) -> None:
-    """Neither is it replaced by a part, nor does the part stay."""
-    path = tmp_path / "checkpoint"
-    write_whole(path, b"before")
-    with pytest.raises(OSError, match="checkpoint'"):
-        write_whole(path, bytes(30_000))
-    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"checkpoint": b"before"}
 
 
 @pytest.mark.parametrize(
@@ -70,10 +42,45 @@ def test_volumes_are_named_after_their_files(tmp_path: Path, images: str, name: 
     assert cached_volume(settings.model_copy(update={"name": "mine"}), tmp_path / "cache").name == "mine"
 
 
-def test_cached_arrays_are_plain_npy_files(settings_of: SettingsOf, tmp_path: Path) -> None:
-    """Anything that reads .npy reads them."""
+def test_inverted_volume_is_cached_inverted(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """invert = true turns bright into dark after windowing."""
+    volume = settings_of().volumes[0]
+    plain = cached_volume(volume, tmp_path).images
+    inverted = cached_volume(volume.model_copy(update={"invert": True}), tmp_path).images
+    assert np.array_equal(255 - plain, inverted)
+
+
+def test_slices_of_a_volume_are_windowed_as_the_whole(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """A range of planes looks as it does in the whole volume: the engine's window knows no range."""
+    volume = settings_of().volumes[0]
+    part = cached_volume(volume.model_copy(update={"slices": (3, 7)}), tmp_path)
+    whole = cached_volume(volume, tmp_path)
+    assert np.array_equal(part.images, whole.images[3:7])
+    assert np.array_equal(part.labels, whole.labels[3:7])
+    assert part.labels.ravel()[part.labelled].all()
+    assert part.labelled.size == part.labels.sum()
+
+
+def write_ome(path: Path, size_um_yx: tuple[float, float]) -> None:
+    """The tubes with a voxel size, 500 µm along z."""
+    sizes = {"PhysicalSizeZ": 500.0, "PhysicalSizeY": size_um_yx[0], "PhysicalSizeX": size_um_yx[1]}
+    units = {f"PhysicalSize{axis}Unit": "µm" for axis in "XYZ"}
+    tifffile.imwrite(path, tubes_zyx(0)[0], ome=True, metadata={"axes": "ZYX", **sizes, **units})
+
+
+def test_voxel_size_is_the_settings_else_the_files(settings_of: SettingsOf, tubes: Path, tmp_path: Path) -> None:
+    """That of the planes along z; unknown where neither tells."""
+    volume = settings_of().volumes[0]
+    assert cached_volume(volume, tmp_path).voxel_size_um is None
+    write_ome(tubes / "train.tif", (50.0, 52.0))
+    assert cached_volume(volume, tmp_path).voxel_size_um == 51.0
+    assert cached_volume(volume.model_copy(update={"voxel_size_um": 63.0}), tmp_path).voxel_size_um == 63.0
+
+
+def test_volume_travels_without_its_arrays(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """To a worker process go a few facts, even after the arrays were read, and there they are mapped again."""
     volume = cached_volume(settings_of().volumes[0], tmp_path)
-    for name, array in (("images", volume.images), ("labels", volume.labels), ("labelled", volume.labelled)):
-        loaded = np.load(volume.folder / f"{name}.npy", allow_pickle=False)
-        assert np.array_equal(loaded, array)
-        assert loaded.dtype == array.dtype
+    grey = volume.images.copy()
+    travelled = pickle.dumps(volume)
+    assert len(travelled) < 2000
+    assert np.array_equal(pickle.loads(travelled).images, grey)

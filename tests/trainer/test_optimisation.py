@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
 from sennet_engine.card import Threshold
 from sennet_engine.errors import SennetError
+from sennet_trainer.checkpoint import load_tensors
 from sennet_trainer.fit import fit
+from sennet_trainer.history import EpochRow
 from sennet_trainer.losses.table import LOSSES
 from sennet_trainer.network import build_segmenter
 from sennet_trainer.run_folder import load_run
@@ -142,3 +145,60 @@ def test_network_with_dropout_goes_on_with_the_same_bits(settings_of: SettingsOf
     fit(settings, tmp_path / "resumed", device=CPU, observer=Silent())
     whole, resumed = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "resumed"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+class ScalesTheLoss(Accelerator):
+    """Scales the loss as a GPU does in float16, by far too much at first. The CPU computes in bfloat16 meanwhile."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__(cpu=True, mixed_precision="bf16")
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=3)
+
+    @property
+    def mixed_precision(self) -> str:
+        return "fp16"
+
+
+class Scales(Silent):
+    """Remembers what the checkpoint of every epoch says of the scale."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self._run = run
+        self.scales: list[float] = []
+
+    def epoch(self, row: EpochRow) -> None:
+        super().epoch(row)
+        self.scales.append(load_tensors(self._run / "checkpoint.safetensors")[1]["scaler"]["scale"])
+
+
+def test_steps_that_overflow_in_float16_are_skipped(
+    settings_of: SettingsOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is scaled less until they pass, the learning rate waits, and the scale is gone on with."""
+    monkeypatch.setattr("sennet_trainer.optimisation.Accelerator", ScalesTheLoss)
+    training = {"epochs": 2, "batch": 4, "ema": 0.9, "loss": {"dice": 1000}}
+    settings = settings_of(crops={"side": 64, "per_epoch": 64}, training=training)
+    observer = Scales(tmp_path / "whole")
+    fit(settings, tmp_path / "whole", device=CPU, observer=observer)
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, tmp_path / "resumed", device=CPU, observer=StopsAfter(1))
+    fit(settings, tmp_path / "resumed", device=CPU, observer=Silent())
+    whole, facts = load_tensors(tmp_path / "whole" / "checkpoint.safetensors")
+    resumed, _ = load_tensors(tmp_path / "resumed" / "checkpoint.safetensors")
+    taken = facts["scheduler"]["last_epoch"]
+    assert observer.scales[0] < 2.0**127
+    assert 0 < taken < len(observer.losses)
+    assert whole["average.n_averaged"].item() == taken
+    assert all(torch.equal(value, resumed[name]) and value.isfinite().all() for name, value in whole.items())
+
+
+def test_gradients_that_are_never_finite_stop_a_scaled_training(
+    settings_of: SettingsOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as it cannot be the scale that makes them overflow."""
+    monkeypatch.setattr("sennet_trainer.optimisation.Accelerator", ScalesTheLoss)
+    monkeypatch.setitem(LOSSES, "dice", lambda logits, _: torch.sqrt((logits - logits.detach()).square().mean()))
+    settings = settings_of(crops={"side": 64, "per_epoch": 600}, training={"epochs": 1, "batch": 4})
+    with pytest.raises(SennetError, match="a gradient of nan at step 129 of epoch 1"):
+        fit(settings, tmp_path / "run", device=CPU, observer=Silent())

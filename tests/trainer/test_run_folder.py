@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import tifffile
+from safetensors.torch import load_file, save
 
-from sennet_engine.errors import OutputError, SennetError
+from sennet_engine.card import Threshold
+from sennet_engine.errors import ModelError, OutputError, SennetError
 from sennet_trainer.fit import fit
 from sennet_trainer.run_folder import load_run
 from sennet_trainer.settings import FitSettings
@@ -66,7 +68,7 @@ def test_overwrite_leaves_nothing_of_the_run_before(settings_of: SettingsOf, tmp
     alone = settings_of(volumes=[settings_of().volumes[0].model_dump()], training=ONE_EPOCH)
     progress = fit(alone, run, device=CPU, observer=Silent(), overwrite=True)
     assert progress.epochs == load_run(run).epoch == 1
-    assert len(list((run / "cache").iterdir())) == 1
+    assert len(list((run / "cache").iterdir())) == 2  # its images and its labels
 
 
 def test_overwriting_run_is_gone_on_with_as_any_other(settings_of: SettingsOf, tmp_path: Path) -> None:
@@ -135,3 +137,66 @@ def test_metrics_of_a_run_killed_after_its_last_checkpoint_are_whole(settings_of
     fit(settings, run, device=CPU, observer=Silent())
     assert (run / "metrics.csv").read_text().count("\n") == 2
     assert (run / "curve.png").exists()
+
+
+def test_recipe_file_does_not_stop_a_run_from_beginning(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Nor is it ever deleted, whether the run fails to begin or is replaced."""
+    run, stage = tmp_path / "run", tmp_path / "run" / "stage.json"
+    run.mkdir()
+    stage.write_text("{}")
+    (run / "run.json.partial").write_text("")  # as a kill leaves it
+    with pytest.raises(SennetError):
+        fit(encoder_misspelt(settings_of(), tmp_path), run, device=CPU, observer=Silent())
+    missing = settings_of(volumes=[{"images": tmp_path / "none.tif", "allow_empty": True}])
+    with pytest.raises(SennetError):
+        fit(missing, run, device=CPU, observer=Silent())
+    assert stage.exists()
+    fit(settings_of(training=ONE_EPOCH), run, device=CPU, observer=Silent())
+    fit(settings_of(training=ONE_EPOCH, seed=1), run, device=CPU, observer=Silent(), overwrite=True)
+    assert stage.read_text() == "{}"
+    assert load_run(run).settings.seed == 1
+
+
+def test_shared_cache_is_used_by_all_runs_and_pruned_by_none(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Runs that use it have no cache of their own, and leave the volumes of others in it."""
+    cache = tmp_path / "cache"
+    fit(settings_of(training=ONE_EPOCH), tmp_path / "one", device=CPU, observer=Silent(), cache=cache)
+    made = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    alone = settings_of(volumes=[settings_of().volumes[0].model_dump()], training=ONE_EPOCH)
+    for _ in range(2):
+        fit(alone, tmp_path / "other", device=CPU, observer=Silent(), cache=cache, overwrite=True)
+    assert made
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == made
+    assert not (tmp_path / "one" / "cache").exists()
+    assert not (tmp_path / "other" / "cache").exists()
+
+
+def test_swept_threshold_takes_the_place_of_the_validated_one(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Until the weights that it was found with are replaced."""
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings_of(), run, device=CPU, observer=StopsAfter(1))
+    (run / "threshold.json").write_text('{"value": 0.12, "low": 0.1, "high": 0.35, "volume": "kidney"}')
+    assert load_run(run).threshold == Threshold(value=0.12, low=0.1, high=0.35)
+    alone = [settings_of().volumes[0].model_dump()]
+    fit(settings_of(volumes=alone), run, device=CPU, observer=Silent(), overwrite=True)
+    assert load_run(run).threshold == Threshold(value=0.5)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"low": 0.1}', '{"value": 7, "low": null, "high": null}', "\udcff"])
+def test_unreadable_threshold_is_an_error(settings_of: SettingsOf, tmp_path: Path, content: str) -> None:
+    """And not silently another one."""
+    fit(settings_of(training=ONE_EPOCH), tmp_path / "run", device=CPU, observer=Silent())
+    (tmp_path / "run" / "threshold.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ModelError, match=r"threshold\.json: cannot be read .* `sennet-train threshold"):
+        load_run(tmp_path / "run")
+
+
+def test_networks_of_earlier_versions_are_read(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """They have a key for each fact; now all facts are under one, whose bytes do not depend on an order of keys."""
+    fit(settings_of(training=ONE_EPOCH), tmp_path / "run", device=CPU, observer=Silent())
+    path, now = tmp_path / "run" / "network.safetensors", load_run(tmp_path / "run")
+    facts = {"epoch": now.epoch, "scores": now.scores, "threshold": now.threshold.model_dump()}
+    path.write_bytes(save(load_file(path), metadata={key: json.dumps(value) for key, value in facts.items()}))
+    before = load_run(tmp_path / "run")
+    assert (before.epoch, before.scores, before.threshold) == (now.epoch, now.scores, now.threshold)

@@ -17,11 +17,15 @@ def fit(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Train as CONFIG.toml says. The same command goes on with a training that was interrupted."""
+    """Train as CONFIG.toml says. The same command goes on with a training that was interrupted.
+
+    On several GPUs: accelerate launch --multi_gpu --no_python sennet-train fit CONFIG.toml
+    """
     from sennet_trainer.allocator import keep_freed_memory
     from sennet_trainer.device import device_from_name
     from sennet_trainer.fit import fit as train
     from sennet_trainer.fit_progress import FitProgress
+    from sennet_trainer.processes import is_main, leave_processes
     from sennet_trainer.settings import load_fit_settings
 
     settings = load_fit_settings(config)
@@ -31,8 +35,14 @@ def fit(
         try:
             progress = train(settings, folder, device=device_from_name(device), observer=observer, overwrite=overwrite)
         except KeyboardInterrupt:
-            typer.echo(_way_on(folder, settings.training.epochs, begun=observer.trained, overwrite=overwrite), err=True)
+            if is_main():
+                way_on = _way_on(folder, settings.training.epochs, begun=observer.trained, overwrite=overwrite)
+                typer.echo(way_on, err=True)
             raise typer.Exit(INTERRUPTED) from None
+    speaks = is_main()
+    leave_processes()
+    if not speaks:
+        return
     if not observer.trained:
         typer.echo(f"{folder} is complete already: {progress.epochs} epochs; --overwrite starts anew")
     if progress.best_surface_dice is not None:

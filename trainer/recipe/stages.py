@@ -1,0 +1,152 @@
+"""The three kinds of stage: what goes into each, and how it is run."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from sennet_engine.errors import ModelError
+from sennet_trainer.fit import Observer as FitObserver
+from sennet_trainer.fit import fit
+from sennet_trainer.labelled_volume import LabelledVolume, cached_volume
+from sennet_trainer.prediction.evaluation import evaluate
+from sennet_trainer.prediction.pseudo_labels import pseudo_label
+from sennet_trainer.processes import only_main
+from sennet_trainer.recipe.folders import Folders
+from sennet_trainer.recipe.jobs import best_threshold, fit_settings, volume_settings
+from sennet_trainer.recipe.record import StageRecord
+from sennet_trainer.recipe.settings import EvaluateStage, FitStage, PseudoLabelStage, RecipeSettings, Stage
+from sennet_trainer.run_folder import NETWORK
+from sennet_trainer.volume_settings import VolumeSettings
+
+# What a volume's settings say of where it lies; its content stands among the inputs instead.
+PLACES = ("images", "labels", "name")
+# Settings of a training that do not change its result.
+FREE = ("workers", "tensorboard")
+
+
+class Observer(Protocol):
+    """Is told how a stage goes."""
+
+    def fits(self, name: str) -> AbstractContextManager[FitObserver]:
+        """A training begins; what is entered is told of its steps."""
+
+    def planes(self, what: str, done: int, total: int) -> None:
+        """A prediction has done `done` of `total` planes."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A stage that could run: what decides its result, and what runs it in its folder and returns its figures."""
+
+    record: StageRecord
+    run: Callable[[Path, torch.device, Observer], dict[str, Any]]
+
+
+def prepared(stage: Stage, recipe: RecipeSettings, folders: Folders) -> Prepared:
+    """Make the stage ready; the stages that it builds on are done.
+
+    Raises:
+        ConfigError, VolumeError, ModelError: its settings, a volume or a network cannot be used.
+    """
+    return _PREPARE[stage.kind](stage, recipe, folders)
+
+
+def _prepared_fit(stage: FitStage, recipe: RecipeSettings, folders: Folders) -> Prepared:
+    settings = fit_settings(recipe, stage, folders.stages)
+    facts = settings.model_dump(mode="json", exclude={"start_from", "name"})
+    facts["training"] = {key: value for key, value in facts["training"].items() if key not in FREE}
+    inputs: dict[str, str] = {}
+    for volume, table in zip(settings.volumes, facts["volumes"], strict=True):
+        table |= dict.fromkeys(PLACES)
+        inputs |= _content(cached_volume(volume, folders.cache), role=volume.role)
+    if stage.start_from:
+        inputs |= _networks([stage.start_from], folders)
+
+    def run(folder: Path, device: torch.device, observer: Observer) -> dict[str, Any]:
+        with observer.fits(stage.name) as told:
+            progress = fit(settings, folder, device=device, observer=told, cache=folders.cache)
+        last = asdict(progress.rows[-1])
+        return {"epochs": progress.epochs, "loss": last["loss"], "best_surface_dice": progress.best_surface_dice}
+
+    return Prepared(StageRecord(stage.name, stage.kind, facts, inputs), run)
+
+
+def _prepared_pseudo_label(stage: PseudoLabelStage, recipe: RecipeSettings, folders: Folders) -> Prepared:
+    volume = volume_settings(recipe, stage.volume)
+    axes = stage.axes or volume.axes
+    facts = {
+        "volume": volume.model_dump(mode="json", exclude=set(PLACES)),
+        "axes": axes,
+        "thresholds": stage.thresholds,
+    }
+    inputs = _content(cached_volume(volume, folders.cache)) | _networks(stage.networks, folders)
+    paths = [folders.stage(name) for name in stage.networks]
+
+    def run(folder: Path, device: torch.device, observer: Observer) -> dict[str, Any]:
+        found = only_main(
+            lambda: pseudo_label(
+                volume, paths, folder, axes=axes, thresholds=stage.thresholds, cache=folders.cache, device=device,
+                observer=observer.planes,
+            )
+        )  # fmt: skip
+        return {
+            "chosen_threshold": found.chosen_threshold,
+            "labelled_share": found.labelled_share,
+            "label_fraction": volume.label_fraction,
+            "met": found.met,
+        }
+
+    return Prepared(StageRecord(stage.name, stage.kind, facts, inputs), run)
+
+
+def _prepared_evaluate(stage: EvaluateStage, recipe: RecipeSettings, folders: Folders) -> Prepared:
+    volume = volume_settings(recipe, stage.volume)
+    axes = stage.axes or volume.axes
+    threshold = best_threshold(folders.stage(stage.threshold)) if isinstance(stage.threshold, str) else stage.threshold
+    facts = {"volume": _use_of(volume), "axes": axes, "thresholds": stage.thresholds, "threshold": threshold}
+    inputs = _content(cached_volume(volume, folders.cache)) | _networks(stage.networks, folders)
+    paths = [folders.stage(name) for name in stage.networks]
+
+    def run(folder: Path, device: torch.device, observer: Observer) -> dict[str, Any]:
+        found = only_main(
+            lambda: evaluate(
+                volume, paths, folder, axes=axes, thresholds=stage.thresholds, threshold=threshold,
+                cache=folders.cache, device=device, observer=observer.planes,
+            )
+        )  # fmt: skip
+        return {"best_threshold": found.best_threshold, **found.at}
+
+    return Prepared(StageRecord(stage.name, stage.kind, facts, inputs), run)
+
+
+_PREPARE: dict[str, Callable[[Any, RecipeSettings, Folders], Prepared]] = {
+    "fit": _prepared_fit,
+    "pseudo_label": _prepared_pseudo_label,
+    "evaluate": _prepared_evaluate,
+}
+
+
+def _use_of(volume: VolumeSettings) -> dict[str, Any]:
+    return volume.model_dump(mode="json", exclude=set(PLACES))
+
+
+def _content(volume: LabelledVolume, *, role: str = "") -> dict[str, str]:
+    name = f"{volume.name} {role}".strip()
+    return {f"images {name}": volume.images_sha256, f"labels {name}": volume.labels_sha256}
+
+
+def _networks(names: list[str], folders: Folders) -> dict[str, str]:
+    return {f"network {name}": _sha256(folders.stage(name) / NETWORK) for name in names}
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); delete its folder to train it again") from error

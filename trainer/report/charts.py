@@ -1,0 +1,158 @@
+"""Curves as SVG that stands inside the page and takes its colours from there, so that it suits light and dark."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+WIDTH_INCHES, HEIGHT_INCHES = 4.9, 2.9
+# The smallest range of scores that an axis shows: smaller differences are not worth a look.
+SMALLEST_SPAN = 0.05
+# How many colours the page has for curves.
+COLOURS = 8
+
+# Colours that stand for variables of the page, which is put in their place.
+INK, MUTED, GRID = "#010101", "#020202", "#030303"
+STAND_INS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"} | {
+    f"#0400{index:02x}": f"var(--curve-{index})" for index in range(COLOURS)
+}
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 3.5,
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve; points whose `y` is None are left out. Colours and dashes follow from `index`."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    index: int = 0
+
+    @property
+    def colour(self) -> int:
+        """Which of the page's colours."""
+        return self.index % COLOURS
+
+    @property
+    def dashed(self) -> bool:
+        """Whether it is drawn in dashes: when the colours are used up."""
+        return self.index // COLOURS % 2 == 1
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over a common x.
+
+    Attributes:
+        title: above it.
+        alt: the same in words, for those who do not see it.
+        over_thresholds: x is a threshold, 0 to 1; else it is an epoch.
+        is_score: y is at most 1.
+        marks: (x, label) of vertical lines.
+        levels: (y, label) of horizontal lines.
+        band: the range of x that is stable.
+    """
+
+    title: str
+    alt: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    over_thresholds: bool = False
+    is_score: bool = True
+    marks: tuple[tuple[float, str], ...] = ()
+    levels: tuple[tuple[float, str], ...] = ()
+    band: tuple[float, float] | None = None
+
+
+def svg_from_chart(chart: Chart, *, key: str) -> Markup:
+    """The chart as an SVG element. `key` differs between the charts of a page."""
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": key}):
+        figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
+        axes = figure.subplots()
+        for curve in chart.curves:
+            _draw(axes, curve, with_points=len(curve.x) <= 40)
+        _set_axes(axes, chart)
+        _draw_marks(axes, chart)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(text.getvalue(), alt=chart.alt)
+
+
+def _draw(axes: Axes, curve: Curve, *, with_points: bool) -> None:
+    points = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if y is not None]
+    axes.plot(
+        [x for x, _ in points], [y for _, y in points],
+        color=f"#0400{curve.colour:02x}", ls="--" if curve.dashed else "-", marker="o" if with_points else None,
+    )  # fmt: skip
+
+
+def _set_axes(axes: Axes, chart: Chart) -> None:
+    axes.set(xlabel="threshold" if chart.over_thresholds else "epoch", ylabel=chart.y_label)
+    axes.tick_params(length=0)
+    if chart.over_thresholds:
+        axes.set_xlim(0, 1)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for value, _ in chart.levels:
+        axes.update_datalim([(0, value)], updatex=False)
+    axes.autoscale_view()
+    low, high = axes.get_ylim()
+    if chart.is_score:
+        missing = max(0.0, SMALLEST_SPAN - (high - low)) / 2
+        low, high = max(low - missing, -0.02), min(high + missing, 1.02)
+    elif low > 0:
+        low = 0.0
+    axes.set_ylim(low, high)
+
+
+def _draw_marks(axes: Axes, chart: Chart) -> None:
+    if chart.band is not None:
+        axes.axvspan(*chart.band, color=MUTED, alpha=0.13, lw=0, zorder=0)
+    for value, label in chart.levels:
+        axes.axhline(value, color=INK, lw=1, ls=(0, (5, 3)))
+        axes.annotate(label, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+                      textcoords="offset points", ha="right", color=INK)  # fmt: skip
+    low, high = axes.get_xlim()
+    for index, (value, label) in enumerate(chart.marks):
+        axes.axvline(value, color=INK, lw=1, ls=(0, (1, 2)))
+        to_the_right = value < (low + high) / 2
+        axes.annotate(label, (value, 0), xycoords=("data", "axes fraction"),
+                      xytext=(4 if to_the_right else -4, 4 + 12 * index), textcoords="offset points",
+                      ha="left" if to_the_right else "right", color=INK)  # fmt: skip
+
+
+def _inline(document: str, *, alt: str) -> Markup:
+    """The SVG document as an element of the page."""
+    element = document[document.index("<svg") :]
+    head, body = element.split(">", 1)
+    view_box = re.search(r'viewBox="[^"]*"', head)
+    assert view_box is not None
+    # Names of groups are the same in all charts; nothing refers to them.
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    for stand_in, variable in STAND_INS.items():
+        body = body.replace(stand_in, variable)
+    return Markup(f'<svg {view_box[0]} role="img" aria-label="{escape(alt)}">{body}')  # noqa: S704 - escaped by parts
