@@ -1,11 +1,12 @@
 # make demo      a phantom kidney, its mask and its score, with the engine alone (no torch)
 # make test      everything that development needs, then lint, types, import contracts and tests
 # make test-all  the slow tests too
+# make experiment  what pseudo-labels are worth, on phantoms and, with TWO_PHOTON=FOLDER, on real stacks; under an hour
 # make builtin   train the built-in model anew, from its phantoms to its bundle
 PYTHON ?= python3
 DEMO := demo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format builtin clean
+.PHONY: help demo test test-all lint format experiment builtin clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -47,6 +48,9 @@ lint: .venv-dev/installed
 format: .venv-dev/installed
 	.venv-dev/bin/ruff check --fix .
 	.venv-dev/bin/ruff format .
+
+experiment: .venv-dev/installed
+	.venv-dev/bin/sennet-bench experiment runs/experiment --jobs 2 $(if $(TWO_PHOTON),--two-photon-data $(TWO_PHOTON))
 
 runs/phantoms/made: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 runs/phantoms/made: recipes/builtin_phantoms.sh $(wildcard trainer/phantom/*.py) | .venv-dev/installed

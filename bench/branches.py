@@ -121,7 +121,8 @@ def _centrelines(labels: npt.NDArray[np.bool_], depth: npt.NDArray[np.float32]) 
     lone = np.isin(bodies, bare) & (depth == deepest[bodies])
     renumbered = np.zeros(bodies_count + 1, np.int32)
     renumbered[bare] = count + 1 + np.arange(len(bare))
-    return np.where(lone, renumbered[bodies], numbers).astype(np.int32)
+    pieces_and_lone: Numbers = np.where(lone, renumbered[bodies], numbers).astype(np.int32)
+    return pieces_and_lone
 
 
 def _gone(branches: Branches, *, keep: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -27,4 +27,6 @@ def drop_branches(
     typer.echo(f"branches {sparse.branches}, of which {sparse.dropped} are dropped")
     typer.echo(f"labels   {out}: {sparse.kept_share:.1%} of the {dense.sum()} labelled voxels stay")
     if not sparse.meets(keep):
-        typer.echo(f"warning: the branches left are too large to come nearer to {keep:.1%}; state the share above", err=True)
+        typer.echo(
+            f"warning: the branches left are too large to come nearer to {keep:.1%}; state the share above", err=True
+        )

@@ -1,7 +1,9 @@
-"""The command `sennet-bench`: phantoms, quality and metrics."""
+"""The command `sennet-bench`: phantoms, quality, metrics, sparse labels and the experiment."""
 
 import typer
 
+from sennet_bench.branches_command import drop_branches
+from sennet_bench.experiment_command import experiment
 from sennet_bench.metrics_command import metrics
 from sennet_bench.phantom_command import phantom
 from sennet_bench.quality_command import quality
@@ -11,6 +13,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("phantom")(phantom)
 app.command("quality")(quality)
 app.command("metrics")(metrics)
+app.command("drop-branches")(drop_branches)
+app.command("experiment")(experiment)
 
 
 @app.callback()

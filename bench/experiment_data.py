@@ -67,7 +67,9 @@ def two_photon_volume(name: str, folder: Path) -> Labelled:
         VolumeError: a file is missing or cannot be read.
     """
     stack = STACKS[name]
-    image, labels = (_read(folder / f"{stack.name}_{kind}.tif")[..., slice(*stack.columns)] for kind in ("image", "label"))
+    image, labels = (
+        _read(folder / f"{stack.name}_{kind}.tif")[..., slice(*stack.columns)] for kind in ("image", "label")
+    )
     return Labelled(image, labels > 0)
 
 

@@ -66,6 +66,5 @@ def _scores_of(arm: str) -> list[str]:
 
 
 def _evaluate(arm: str, volume: str) -> str:
-    return (
-        f'[[stages]]\nkind = "evaluate"\nname = "{score_stage(arm, volume)}"\nvolume = "{volume}"\nnetworks = ["{arm}"]\n'
-    )
+    name = score_stage(arm, volume)
+    return f'[[stages]]\nkind = "evaluate"\nname = "{name}"\nvolume = "{volume}"\nnetworks = ["{arm}"]\n'

@@ -26,15 +26,18 @@ Kind = TypeVar("Kind", bound=Result)
 
 @dataclass(frozen=True)
 class ArmScore:
-    """How good an arm is on a test volume, at the threshold that is best on the validation volume; 0 to 1."""
+    """How good an arm is on a test volume, at the threshold that is best on the validation volume; 0 to 1.
+
+    A score is None where it is 0 / 0.
+    """
 
     part: str
     seed: int
     arm: str
     volume: str
-    threshold: float
-    surface_dice: float
-    dice: float
+    threshold: float | None
+    surface_dice: float | None
+    dice: float | None
     precision: float | None
     recall: float | None
 
@@ -101,7 +104,10 @@ def label_table(labels: Sequence[AddedLabels]) -> str:
         "of the added, vessel": lambda added: added.right,
         "of the missing, found": lambda added: added.found,
     }
-    rows = [[LABELS[stage].volume_shown, LABELS[stage].teacher_shown, *(cell(stage, value) for value in columns.values())] for stage in LABELS]
+    rows = [
+        [LABELS[stage].volume_shown, LABELS[stage].teacher_shown, *(cell(stage, value) for value in columns.values())]
+        for stage in LABELS
+    ]
     return _table(["volume", "teacher trained on", *columns], rows)
 
 

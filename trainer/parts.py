@@ -1,11 +1,10 @@
 """Cut an epoch's crops into steps, and the crops of a step into parts: some processes, each with some parts in turn.
 
-Step after step takes the next `batch` crops, the last step what is left. Its crops are shared out in order, to the
-processes first and then to the parts of each, as evenly as they can be; where all is divisible all parts are equal.
+Step after step takes the next `batch` crops, and the last step what is left. Its crops are shared out in order, to the
+processes as evenly as can be. All parts are of one size, except for the last one of a process in the last step.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 from sennet_engine.errors import ConfigError
 from sennet_trainer.settings import FitSettings
@@ -33,13 +32,13 @@ Step = tuple[Part, ...]
 def steps_of(settings: FitSettings, *, process: int = 0, processes: int = 1) -> list[Step]:
     """The parts that `process` of `processes` computes in every step of an epoch."""
     total, batch = settings.crops.per_epoch, settings.training.batch
+    size = batch // processes // settings.training.accumulate
     steps = []
     for start in range(0, total, batch):
         step = range(start, min(start + batch, total))
-        own = _shared_out(step, processes)[process]
-        parts = _shared_out(own, min(settings.training.accumulate, len(own)))
-        weights = [len(part) * processes / len(step) for part in parts]
-        steps.append(tuple(Part(part, weight, part is parts[-1]) for part, weight in zip(parts, weights, strict=True)))
+        own = step[len(step) * process // processes : len(step) * (process + 1) // processes]
+        parts = [own[first : first + size] for first in range(0, len(own), size)]
+        steps.append(tuple(Part(part, len(part) * processes / len(step), last=part[-1] == own[-1]) for part in parts))
     return steps
 
 
@@ -62,9 +61,3 @@ def check_parts(settings: FitSettings, *, processes: int) -> None:
             f"crops.per_epoch: got {settings.crops.per_epoch}, which leaves {left} for the last step, expected one or "
             f"more for each of {processes} processes; try per_epoch = {settings.crops.per_epoch - left + batch}"
         )
-
-
-def _shared_out(crops: range, shares: int) -> list[range]:
-    """`crops` in `shares` runs, of which no one is longer than another by more than one."""
-    bounds = [len(crops) * share // shares for share in range(shares + 1)]
-    return [crops[start:end] for start, end in pairwise(bounds)]

@@ -23,7 +23,7 @@ from typing import Any
 from sennet_engine import __version__
 from sennet_engine.card import Threshold
 from sennet_engine.config import validated
-from sennet_engine.errors import ModelError, OutputError
+from sennet_engine.errors import ConfigError, ModelError, OutputError
 from sennet_trainer.checkpoint import load_tensors, save_tensors
 from sennet_trainer.network import Segmenter, build_segmenter
 from sennet_trainer.settings import FitSettings
@@ -202,8 +202,8 @@ def _swept_threshold(run: Path) -> Threshold | None:
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return Threshold(value=facts["value"], low=facts["low"], high=facts["high"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return validated({key: facts[key] for key in Threshold.model_fields}, Threshold, source=THRESHOLD)
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise ModelError(
             f"{path}: cannot be read ({error}); delete it, or write it again: `sennet-train threshold {run} --write`"
         ) from error

@@ -188,7 +188,7 @@ def test_unreadable_threshold_is_an_error(settings_of: SettingsOf, tmp_path: Pat
     """And not silently another one."""
     fit(settings_of(training=ONE_EPOCH), tmp_path / "run", device=CPU, observer=Silent())
     (tmp_path / "run" / "threshold.json").write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(ModelError, match=r"threshold\.json: cannot be read .* `sennet-train threshold"):
+    with pytest.raises(ModelError, match=r"(?s)threshold\.json: cannot be read .* `sennet-train threshold"):
         load_run(tmp_path / "run")
 
 

@@ -41,16 +41,16 @@ def evaluate(
 ) -> None:
     """Predict a labelled volume and score it, at many thresholds and in full at one."""
     from sennet_trainer.device import device_from_name
-    from sennet_trainer.prediction.evaluation import CURVE, RESULT, SLICES
+    from sennet_trainer.prediction.evaluation import CURVE, RESULT, SLICES, Scoring
     from sennet_trainer.prediction.evaluation import evaluate as score
     from sennet_trainer.prediction.progress import prediction_progress
+    from sennet_trainer.prediction.task import prediction_task
 
     volume = volume_of(images, labels, slices=slices, invert=invert)
     with says_how_to_go_on(), prediction_progress(quiet=quiet) as observer:
-        found = score(
-            volume, networks, out, axes=axes, thresholds=None, threshold=threshold, cache=out / "cache",
-            device=device_from_name(device), observer=observer, cldice=cldice,
-        )  # fmt: skip
+        task = prediction_task(volume, networks, axes=axes, cache=out / "cache")
+        scoring = Scoring(threshold=threshold, cldice=cldice)
+        found = score(task, out, scoring, device=device_from_name(device), observer=observer)
     typer.echo(sweep_table(found))
     typer.echo(f"at the threshold {found.at['threshold']:.3f}, {WHOSE[found.threshold_from]}:")
     for name, value in found.at.items():

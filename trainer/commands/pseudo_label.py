@@ -49,13 +49,14 @@ def pseudo_label(
     from sennet_trainer.prediction.progress import prediction_progress
     from sennet_trainer.prediction.pseudo_labels import CURVE, LABEL_PICTURE
     from sennet_trainer.prediction.pseudo_labels import pseudo_label as add_pseudo_labels
+    from sennet_trainer.prediction.task import prediction_task
 
     volume = volume_of(images, labels, slices=slices, label_fraction=label_fraction, invert=invert)
     with says_how_to_go_on(), prediction_progress(quiet=quiet) as observer:
+        task = prediction_task(volume, networks, axes=axes, cache=out / "cache")
         found = add_pseudo_labels(
-            volume, networks, out, axes=axes, thresholds=threshold or None, cache=out / "cache",
-            device=device_from_name(device), observer=observer,
-        )  # fmt: skip
+            task, out, thresholds=threshold or None, device=device_from_name(device), observer=observer
+        )
     typer.echo(_table(found))
     met = "" if found.met else ", which is not met"
     typer.echo(

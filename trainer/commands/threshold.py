@@ -40,6 +40,7 @@ def threshold(
     from sennet_trainer.device import device_from_name
     from sennet_trainer.prediction.evaluation import CURVE, evaluate
     from sennet_trainer.prediction.progress import prediction_progress
+    from sennet_trainer.prediction.task import prediction_task
     from sennet_trainer.prediction.teacher import keep_threshold
 
     if write and len(networks) > 1:
@@ -49,10 +50,8 @@ def threshold(
         )
     volume = volume_of(images, labels, slices=slices, invert=invert)
     with says_how_to_go_on(), prediction_progress(quiet=quiet) as observer:
-        found = evaluate(
-            volume, networks, out, axes=axes, thresholds=None, threshold=None, cache=out / "cache",
-            device=device_from_name(device), observer=observer,
-        )  # fmt: skip
+        task = prediction_task(volume, networks, axes=axes, cache=out / "cache")
+        found = evaluate(task, out, device=device_from_name(device), observer=observer)
     typer.echo(sweep_table(found))
     if write:
         best = Threshold(value=found.best_threshold, low=found.stable_low, high=found.stable_high)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,8 @@ from sennet_trainer.prediction.passes import Observer
 from sennet_trainer.prediction.pictures import write_mask_picture, write_sweep_curve
 from sennet_trainer.prediction.result_file import NetworkName, Result, current_result, key_of, refuse_file, write_result
 from sennet_trainer.prediction.sweep import Sweep, SweepRow, stable_threshold
-from sennet_trainer.prediction.task import checked_thresholds, prediction_task
+from sennet_trainer.prediction.task import PredictionTask, checked_thresholds
 from sennet_trainer.prediction.teacher import Teacher
-from sennet_trainer.volume_settings import VolumeSettings
 
 RESULT, PROBABILITY = "evaluation.json", "probability"
 CURVE, SLICES = "thresholds.png", "slices.png"
@@ -52,35 +52,40 @@ class Evaluation(Result):
     at: dict[str, float | None]
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored of a mean probability.
+
+    Attributes:
+        thresholds: of the sweep.
+        threshold: scored in full; None: a single network's own, else the best of the sweep.
+        cldice: score the centrelines too, which takes longer.
+    """
+
+    thresholds: Sequence[float] = DEFAULT_THRESHOLDS
+    threshold: float | None = None
+    cldice: bool = False
+
+
 def evaluate(
-    volume: VolumeSettings, networks: Sequence[Path], out: Path, *, axes: str | None,
-    thresholds: Sequence[float] | None, threshold: float | None, cache: Path, device: torch.device, observer: Observer,
-    cldice: bool = False,
-) -> Evaluation:  # fmt: skip
-    """Predict `volume` by the mean of `networks` along `axes`, and score it against the volume's labels.
+    task: PredictionTask, out: Path, scoring: Scoring = Scoring(), *, device: torch.device, observer: Observer
+) -> Evaluation:
+    """Predict the volume of `task`, and score the mean probability against its labels.
 
     Args:
-        networks: run folders or model bundles.
         out: holds the probability, the pictures and evaluation.json, which is written last. Where it is current,
             nothing is done; where only thresholds differ, nothing is predicted.
-        axes: of z, y and x; None: those of the volume.
-        thresholds: of the sweep; None: 0.02 and 0.05 to 0.95.
-        threshold: scored in full; None: a single network's own, else the best of the sweep.
-        cache: where the windowed volume lies.
-        cldice: score the centrelines too, which takes longer.
 
     Raises:
-        ConfigError: axes or thresholds that cannot be used, or no network.
-        VolumeError: the volume cannot be read, has no label, or has pseudo-labels.
+        ConfigError: thresholds that cannot be used.
         ModelError: a network cannot be loaded.
         OutputError: `out` is a file.
         MissingExtraError: clDice is asked for and scikit-image is not installed.
         OSError: a file cannot be written.
     """
     refuse_file(out)
-    swept_milli = checked_thresholds(DEFAULT_THRESHOLDS if thresholds is None else thresholds)
-    asked_milli = None if threshold is None else checked_thresholds([threshold])[0]
-    task = prediction_task(volume, networks, axes=axes, cache=cache)
+    swept_milli = checked_thresholds(scoring.thresholds)
+    asked_milli = None if scoring.threshold is None else checked_thresholds([scoring.threshold])[0]
     labelled = task.volume
     key = key_of(
         format=FORMAT,
@@ -88,7 +93,7 @@ def evaluate(
         labels=labelled.labels_sha256,
         thresholds=swept_milli,
         threshold=asked_milli,
-        cldice=cldice,
+        cldice=scoring.cldice,
         own=[teacher.threshold.value for teacher in task.teachers],
     )
     found = current_result(out / RESULT, Evaluation, key=key)
@@ -109,7 +114,7 @@ def evaluate(
         stable_high=stable.high,
         rows=rows,
         threshold_from=threshold_from,
-        at=_scores_at(threshold, mean, labelled, cldice=cldice),
+        at=_scores_at(threshold, mean, labelled, cldice=scoring.cldice),
     )
     _write_pictures(out, labelled, mean, result, threshold)
     write_result(out / RESULT, result)
@@ -171,8 +176,9 @@ def _write_pictures(
 ) -> None:
     write_sweep_curve(out / CURVE, result.rows, best=result.best_threshold, low=result.stable_low,
                       high=result.stable_high)  # fmt: skip
-    plane_voxels = volume.images.shape[1] * volume.images.shape[2]
-    plane = int(np.argmax(np.bincount(volume.labelled // plane_voxels)))
+    depth, rows, columns = volume.images.shape
+    plane_starts = np.searchsorted(volume.labelled, np.arange(depth + 1) * rows * columns)
+    plane = int(np.argmax(np.diff(plane_starts)))
     write_mask_picture(
         out / SLICES,
         volume.images[plane],

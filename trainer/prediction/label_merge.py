@@ -84,8 +84,8 @@ def _write_files(
     """Returns the added voxels of each file by used plane."""
     planes = _written_planes(pair)
     shape_zyx = (len(planes), *pair.images.shape_zyx[1:])
-    size = pair.voxel_size_um
-    voxel_size_um = pair.images.voxel_size_um or (None if size is None else (size, size, size))
+    given_um = pair.settings.voxel_size_um
+    voxel_size_um = pair.images.voxel_size_um if given_um is None else (given_um, given_um, given_um)
     sums, used = mean.sums, pair.label_planes
     added: list[list[int]] = [[] for _ in paths]
     with ExitStack() as stack:

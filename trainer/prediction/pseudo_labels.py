@@ -16,9 +16,8 @@ from sennet_trainer.prediction.mean_probability import MeanProbability, mean_pro
 from sennet_trainer.prediction.passes import Observer
 from sennet_trainer.prediction.pictures import write_label_picture, write_share_curve
 from sennet_trainer.prediction.result_file import NetworkName, Result, current_result, key_of, refuse_file, write_result
-from sennet_trainer.prediction.task import checked_thresholds, prediction_task
+from sennet_trainer.prediction.task import PredictionTask, checked_thresholds
 from sennet_trainer.prediction.threshold_table import ThresholdRow, threshold_table
-from sennet_trainer.volume_settings import VolumeSettings
 
 RESULT, PROBABILITY = "pseudo_labels.json", "probability"
 LABEL_PICTURE, CURVE = "labels.png", "thresholds.png"
@@ -63,30 +62,25 @@ class PseudoLabels(Result):
 
 
 def pseudo_label(
-    volume: VolumeSettings, teachers: Sequence[Path], out: Path, *, axes: str | None,
-    thresholds: Sequence[float] | None, cache: Path, device: torch.device, observer: Observer,
-) -> PseudoLabels:  # fmt: skip
-    """Predict `volume` by the mean of `teachers` along `axes`, and add what is found above a threshold to its labels.
+    task: PredictionTask, out: Path, *, thresholds: Sequence[float] | None, device: torch.device, observer: Observer
+) -> PseudoLabels:
+    """Predict the volume of `task`, and add what is found above a threshold to its labels.
 
     Args:
-        teachers: run folders or model bundles.
         out: holds the probability, the label files, the pictures and pseudo_labels.json, which is written last. Where
             it is current, nothing is done; where only thresholds differ, nothing is predicted.
-        axes: of z, y and x; None: those of the volume.
         thresholds: one label file for each; None: the one threshold that `label_fraction` chooses.
-        cache: where the windowed volume lies.
 
     Raises:
-        ConfigError: axes or thresholds that cannot be used, or no teacher.
-        VolumeError: the volume cannot be read, has no real label, or has pseudo-labels already.
+        ConfigError: thresholds that cannot be used.
         ModelError: a teacher cannot be loaded.
         OutputError: `out` is a file.
         OSError: a file cannot be written.
     """
     refuse_file(out)
     given_milli = None if thresholds is None else checked_thresholds(thresholds)
-    task = prediction_task(volume, teachers, axes=axes, cache=cache)
     labelled = task.volume
+    volume = labelled.settings
     key = key_of(
         format=FORMAT,
         probability=task.key,
@@ -132,8 +126,8 @@ def _warning(chosen: ThresholdRow, label_fraction: float) -> str | None:
         return None
     return (
         f"no threshold meets the stated share of labelled vessels, {label_fraction:g}: the nearest is "
-        f"{chosen.threshold:.3f} with a share of {chosen.labelled_share:.3f}; give several thresholds instead, so that "
-        f"networks trained on different ones differ: thresholds = [0.1, 0.15, 0.2] in a recipe, --threshold as an option"
+        f"{chosen.threshold:.3f} with a share of {chosen.labelled_share:.3f}; give several for diversity, so that "
+        f"networks trained on them differ: thresholds = [0.1, 0.15, 0.2] in a recipe, --threshold as an option"
     )
 
 

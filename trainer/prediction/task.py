@@ -11,7 +11,7 @@ from sennet_trainer.prediction.result_file import NetworkName, key_of
 from sennet_trainer.prediction.teacher import Teacher, teacher_from_path
 from sennet_trainer.volume_settings import VolumeSettings
 
-# Raise it when the same task gives another probability.
+# Raise it when the same task gives another probability, or is cut into other slabs.
 FORMAT = 1
 # Sums over passes are uint16, and a pass adds up to 255.
 LARGEST_PASSES = 257

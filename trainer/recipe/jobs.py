@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from sennet_engine.config import validated
 from sennet_engine.errors import ModelError
@@ -51,24 +52,26 @@ def best_threshold(folder: Path) -> float:
 
 
 def _used_volume(recipe: RecipeSettings, use: VolumeUse, stages: Path, role: str) -> VolumeSettings:
-    changes = {"role": role, "weight": use.weight}
+    changes: dict[str, Any] = {"role": role, "weight": use.weight}
     if use.volume in recipe.volumes:
         return volume_settings(recipe, use.volume).model_copy(update=changes)
     stage = recipe.stage(use.volume)
     assert isinstance(stage, PseudoLabelStage)
     volume = volume_settings(recipe, stage.volume)
-    labels = _label_file(stages / stage.name, use.threshold)
-    return volume.model_copy(update=changes | {"labels": labels, "pseudo_labels": True, "name": use.volume})
+    labels, slices = _label_file(stages / stage.name, use.threshold)
+    changes |= {"labels": labels, "pseudo_labels": True, "name": use.volume, "slices": slices or volume.slices}
+    return volume.model_copy(update=changes)
 
 
-def _label_file(folder: Path, threshold: float | None) -> Path:
-    """The label file of a pseudo-label stage, or the name of one where it has not been run yet."""
+def _label_file(folder: Path, threshold: float | None) -> tuple[Path, tuple[int, int] | None]:
+    """The label file of a pseudo-label stage and its planes; a name and None where it has not been run yet."""
     path = folder / PSEUDO_LABELS
     if not path.exists():
-        return folder / "labels.tif"
+        return folder / "labels.tif", None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         files = {float(key): str(file["name"]) for key, file in facts["files"].items()}
+        first, end = facts["slices"]
         wanted = facts["chosen_threshold"] if threshold is None else threshold
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: is damaged ({error}); delete {folder} and run the recipe again") from error
@@ -79,7 +82,7 @@ def _label_file(folder: Path, threshold: float | None) -> Path:
             f"{folder}: has no labels of threshold {threshold}, only of {', '.join(map(str, files))}; name it among "
             f"the thresholds of that stage"
         )
-    return folder / files[nearest]
+    return folder / files[nearest], (first, end)
 
 
 def _own_seed(seed: int, stage: str) -> int:

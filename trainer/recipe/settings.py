@@ -100,6 +100,8 @@ class EvaluateStage(Config):
     threshold: Annotated[float, Field(ge=0.001, le=0.999)] | Name | None = None
     """The threshold of the mask that is scored in full: a number, or an earlier evaluate stage, whose best one it is.
     Absent: the network's own where one network is given, else the best of the sweep."""
+    cldice: bool = False
+    """Score the centrelines too, which takes longer."""
 
 
 Stage = Annotated[FitStage | PseudoLabelStage | EvaluateStage, Field(discriminator="kind")]

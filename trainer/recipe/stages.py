@@ -13,8 +13,9 @@ from sennet_engine.errors import ModelError
 from sennet_trainer.fit import Observer as FitObserver
 from sennet_trainer.fit import fit
 from sennet_trainer.labelled_volume import LabelledVolume, cached_volume
-from sennet_trainer.prediction.evaluation import evaluate
+from sennet_trainer.prediction.evaluation import DEFAULT_THRESHOLDS, Scoring, evaluate
 from sennet_trainer.prediction.pseudo_labels import pseudo_label
+from sennet_trainer.prediction.task import prediction_task
 from sennet_trainer.processes import only_main
 from sennet_trainer.recipe.folders import Folders
 from sennet_trainer.recipe.jobs import best_threshold, fit_settings, volume_settings
@@ -90,8 +91,8 @@ def _prepared_pseudo_label(stage: PseudoLabelStage, recipe: RecipeSettings, fold
     def run(folder: Path, device: torch.device, observer: Observer) -> dict[str, Any]:
         found = only_main(
             lambda: pseudo_label(
-                volume, paths, folder, axes=axes, thresholds=stage.thresholds, cache=folders.cache, device=device,
-                observer=observer.planes,
+                prediction_task(volume, paths, axes=axes, cache=folders.cache), folder, thresholds=stage.thresholds,
+                device=device, observer=observer.planes,
             )
         )  # fmt: skip
         return {
@@ -108,15 +109,16 @@ def _prepared_evaluate(stage: EvaluateStage, recipe: RecipeSettings, folders: Fo
     volume = volume_settings(recipe, stage.volume)
     axes = stage.axes or volume.axes
     threshold = best_threshold(folders.stage(stage.threshold)) if isinstance(stage.threshold, str) else stage.threshold
-    facts = {"volume": _use_of(volume), "axes": axes, "thresholds": stage.thresholds, "threshold": threshold}
+    scoring = Scoring(thresholds=stage.thresholds or DEFAULT_THRESHOLDS, threshold=threshold, cldice=stage.cldice)
+    facts = {"volume": _use_of(volume), "axes": axes, "scoring": asdict(scoring)}
     inputs = _content(cached_volume(volume, folders.cache)) | _networks(stage.networks, folders)
     paths = [folders.stage(name) for name in stage.networks]
 
     def run(folder: Path, device: torch.device, observer: Observer) -> dict[str, Any]:
         found = only_main(
             lambda: evaluate(
-                volume, paths, folder, axes=axes, thresholds=stage.thresholds, threshold=threshold,
-                cache=folders.cache, device=device, observer=observer.planes,
+                prediction_task(volume, paths, axes=axes, cache=folders.cache), folder, scoring, device=device,
+                observer=observer.planes,
             )
         )  # fmt: skip
         return {"best_threshold": found.best_threshold, **found.at}

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -14,6 +15,8 @@ from matplotlib.ticker import MaxNLocator
 WIDTH_INCHES, HEIGHT_INCHES = 4.9, 2.9
 # The smallest range of scores that an axis shows: smaller differences are not worth a look.
 SMALLEST_SPAN = 0.05
+# The share of the width that the label of a mark takes.
+LABEL_SHARE = 0.3
 # How many colours the page has for curves.
 COLOURS = 8
 
@@ -22,9 +25,9 @@ INK, MUTED, GRID = "#010101", "#020202", "#030303"
 STAND_INS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"} | {
     f"#0400{index:02x}": f"var(--curve-{index})" for index in range(COLOURS)
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": 10,
     "axes.edgecolor": GRID,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
@@ -115,10 +118,14 @@ def _set_axes(axes: Axes, chart: Chart) -> None:
     if chart.over_thresholds:
         axes.set_xlim(0, 1)
     else:
+        # From the first epoch to the last, whether they have a value or not: charts side by side have the same x.
+        last = max((curve.x[-1] for curve in chart.curves if curve.x), default=1.0)
+        margin = max(0.5 if last == 1 else 0.0, 0.04 * (last - 1))
+        axes.set_xlim(1 - margin, last + margin)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for value, _ in chart.levels:
         axes.update_datalim([(0, value)], updatex=False)
-    axes.autoscale_view()
+    axes.autoscale_view(scalex=False)
     low, high = axes.get_ylim()
     if chart.is_score:
         missing = max(0.0, SMALLEST_SPAN - (high - low)) / 2
@@ -133,12 +140,17 @@ def _draw_marks(axes: Axes, chart: Chart) -> None:
         axes.axvspan(*chart.band, color=MUTED, alpha=0.13, lw=0, zorder=0)
     for value, label in chart.levels:
         axes.axhline(value, color=INK, lw=1, ls=(0, (5, 3)))
-        axes.annotate(label, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                      textcoords="offset points", ha="right", color=INK)  # fmt: skip
+        at_the_left = any(x > 0.5 for x, _ in chart.marks)
+        axes.annotate(label, (0 if at_the_left else 1, value), xycoords=("axes fraction", "data"),
+                      xytext=(4 if at_the_left else -2, 3), textcoords="offset points",
+                      ha="left" if at_the_left else "right", color=INK)  # fmt: skip
     low, high = axes.get_xlim()
-    for index, (value, label) in enumerate(chart.marks):
+    marks = sorted(chart.marks)
+    for index, (value, label) in enumerate(marks):
         axes.axvline(value, color=INK, lw=1, ls=(0, (1, 2)))
-        to_the_right = value < (low + high) / 2
+        place = (value - low) / (high - low)
+        # Away from the other marks, if there is room for the label.
+        to_the_right = place < 1 - LABEL_SHARE if 2 * index + 1 >= len(marks) else place < LABEL_SHARE
         axes.annotate(label, (value, 0), xycoords=("data", "axes fraction"),
                       xytext=(4 if to_the_right else -4, 4 + 12 * index), textcoords="offset points",
                       ha="left" if to_the_right else "right", color=INK)  # fmt: skip
@@ -155,4 +167,4 @@ def _inline(document: str, *, alt: str) -> Markup:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     for stand_in, variable in STAND_INS.items():
         body = body.replace(stand_in, variable)
-    return Markup(f'<svg {view_box[0]} role="img" aria-label="{escape(alt)}">{body}')  # noqa: S704 - escaped by parts
+    return Markup(f'<svg {view_box[0]} role="img" aria-label="{escape(alt)}">{body}')

@@ -4,14 +4,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sennet_trainer.report.source import ReportedStage
+from sennet_trainer.report.source import ReportedStage, State
 
 BOX_HEIGHT, ROW_GAP, BOX_GAP, MARGIN = 62.0, 46.0, 22.0, 8.0
-# The width of a character as browsers draw it at 13 px, with room for wide fonts.
-CHARACTER, PADDING = 7.4, 28.0
+# The width of a character as browsers draw it at 13 and 11 px, with room for wide fonts.
+CHARACTER, SMALL_CHARACTER, PADDING = 7.8, 6.2, 28.0
 SMALLEST_BOX, LARGEST_BOX = 128.0, 240.0
 # A line that passes a row takes this much of it.
 LANE = 10.0
+# Where lines arrive, right of the middle of a box: those of networks and those of labels apart.
+PORTS = {"network": -9.0, "labels": 9.0}
 # Stages of which nothing is known yet stand below the others, at most this many in a row.
 UNKNOWN_IN_A_ROW = 4
 SWEEPS = 8
@@ -65,7 +67,7 @@ def flow_from_stages(stages: Sequence[ReportedStage], details: Mapping[str, str]
     _untangle(rows, links)
     by_name = {stage.name: stage for stage in stages}
     texts = {name: (details.get(name, ""), _source_text(by_name[name], by_name)) for name in by_name}
-    widths = {name: _box_width((name, *texts[name])) for name in by_name}
+    widths = {name: _box_width(name, texts[name]) for name in by_name}
     centres, width = _centres(rows, widths)
     boxes = [
         Box(
@@ -82,18 +84,22 @@ def flow_from_stages(stages: Sequence[ReportedStage], details: Mapping[str, str]
 def _used(stages: Sequence[ReportedStage]) -> dict[str, dict[str, str]]:
     """For each stage the earlier stages that it uses, with what."""
     found: dict[str, dict[str, str]] = {}
+    known: set[str] = set()
     for stage in stages:
-        found[stage.name] = {use.name: use.what for use in stage.uses if use.name in found and use.what != "images"}
+        found[stage.name] = {use.name: use.what for use in stage.uses if use.name in known and use.what != "images"}
+        known |= set() if stage.state is State.NOT_RUN else {stage.name}
     return found
 
 
 def _rows(stages: Sequence[ReportedStage], used: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
     row_of: dict[str, int] = {}
-    for stage in stages:
-        if stage.record is not None:
-            row_of[stage.name] = max((row_of[name] + 1 for name in used[stage.name] if name in row_of), default=0)
+    row = 0
+    for stage in (stage for stage in stages if stage.state is not State.NOT_RUN):
+        if stage.record is not None:  # else it is damaged, and stands beside the one before it
+            row = max((row_of[name] + 1 for name in used[stage.name]), default=0)
+        row_of[stage.name] = row
     first = max(row_of.values(), default=-1) + 1
-    unknown = [stage.name for stage in stages if stage.record is None]
+    unknown = [stage.name for stage in stages if stage.state is State.NOT_RUN]
     return row_of | {name: first + index // UNKNOWN_IN_A_ROW for index, name in enumerate(unknown)}
 
 
@@ -156,11 +162,12 @@ def _line(
     start: Place, end: Place, centres: Mapping[Place, float], rows: Mapping[Place, int],
     used: Mapping[str, Mapping[str, str]],
 ) -> Line:  # fmt: skip
+    what, arrives = _what(start[0], used), end[1] is None
     x0, y0 = centres[start], _top(rows[start]) + BOX_HEIGHT
-    x1, y1 = centres[end], _top(rows[end])
+    x1, y1 = centres[end] + (PORTS.get(what, 0.0) if arrives else 0.0), _top(rows[end])
     middle = (y0 + y1) / 2
     path = f"M{x0:.1f} {y0:.1f}C{x0:.1f} {middle:.1f} {x1:.1f} {middle:.1f} {x1:.1f} {y1:.1f}"
-    return Line(path, _what(start[0], used), arrives=end[1] is None)
+    return Line(path, what, arrives)
 
 
 def _lane(
@@ -186,6 +193,6 @@ def _source_text(stage: ReportedStage, stages: Mapping[str, ReportedStage]) -> s
     return ", ".join(dict.fromkeys(name for name in names if name not in stages))
 
 
-def _box_width(texts: Sequence[str]) -> float:
-    longest = max(len(text) for text in texts)
-    return min(max(SMALLEST_BOX, longest * CHARACTER + PADDING), LARGEST_BOX)
+def _box_width(name: str, texts: Sequence[str]) -> float:
+    longest = max(len(name) * CHARACTER, *(len(text) * SMALL_CHARACTER for text in texts))
+    return min(max(SMALLEST_BOX, longest + PADDING), LARGEST_BOX)

@@ -11,8 +11,9 @@ from sennet_trainer.report import numbers
 from sennet_trainer.report.charts import svg_from_chart
 from sennet_trainer.report.flow import flow_from_stages
 from sennet_trainer.report.results import FitResult
-from sennet_trainer.report.sections import comparison_charts, section_from_stage
+from sennet_trainer.report.sections import section_from_stage
 from sennet_trainer.report.source import Source, State, read_source
+from sennet_trainer.report.stage_charts import comparison_charts
 from sennet_trainer.report.tables import score_tables
 from sennet_trainer.whole_file import write_whole
 
@@ -58,7 +59,7 @@ def html_from_source(source: Source) -> str:
         for stage in source.stages
         if isinstance(stage.result, FitResult) and stage.result.rows
     }  # fmt: skip
-    details = {section.stage.name: f"{section.kind} · {section.content.brief}" for section in sections}
+    details = {section.stage.name: section.brief for section in sections}
     several = len(source.stages) > 1
     return environment.get_template("page.html").render(
         source=source,
@@ -75,7 +76,7 @@ def _state(source: Source) -> str:
     """How many stages are done and how long they took, in words."""
     counts = Counter(stage.state for stage in source.stages)
     seconds = sum(stage.record.seconds for stage in source.stages if stage.record)
-    time = f" · {numbers.duration(seconds)} of work" if seconds else ""
+    time = f" · {numbers.duration(seconds)} in all" if seconds else ""
     if not source.of_recipe:
         return f"{source.stages[0].state}{time}"
     others = [f"{counts[state]} {state}" for state in State if state is not State.DONE and counts[state]]

@@ -18,7 +18,8 @@ def data_uri_from_picture(path: Path) -> tuple[str, int, int]:
     A large one is averaged down to at most 1600 px in width, and written as JPEG.
 
     Raises:
-        OSError: it cannot be read, or is no picture.
+        OSError: it cannot be read.
+        ValueError: it is damaged, or no picture.
     """
     content = path.read_bytes()
     try:
@@ -27,8 +28,8 @@ def data_uri_from_picture(path: Path) -> tuple[str, int, int]:
                 picture.load()  # a damaged one is found here, not by the reader of the page
                 return _uri("png", content), picture.width, picture.height
             return _as_jpeg(picture)
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(f"{path.name} is no picture that can be shown ({error})") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path.name} is damaged, or no picture") from error
 
 
 def _as_jpeg(picture: Image.Image) -> tuple[str, int, int]:

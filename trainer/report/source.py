@@ -11,9 +11,17 @@ from sennet_engine.errors import ModelError
 from sennet_trainer.recipe.folders import Folders
 from sennet_trainer.recipe.record import STAGE, StageRecord, read_stage
 from sennet_trainer.report.results import (
-    EVALUATION, NETWORK, PSEUDO_LABELS, RUN, EvaluationResult, FitResult, PseudoLabelResult, Result, read_json,
+    EVALUATION,
+    NETWORK,
+    PSEUDO_LABELS,
+    RUN,
+    EvaluationResult,
+    FitResult,
+    PseudoLabelResult,
+    Result,
+    read_json,
     read_result,
-)  # fmt: skip
+)
 
 RECIPE = "recipe.json"
 ROLES = ("train", "validation")
@@ -143,7 +151,7 @@ def _with_outdated(stages: Sequence[ReportedStage]) -> list[ReportedStage]:
 
 def _has_changed(use: Use, by: ReportedStage, seen: dict[str, ReportedStage], hashes: dict[Path, str]) -> bool:
     source = seen[use.name]
-    if source.state is not State.DONE:
+    if source.state in (State.OUTDATED, State.UNFINISHED, State.NOT_RUN):
         return True
     path = source.folder / NETWORK
     if use.what != "network" or not path.exists() or by.record is None:

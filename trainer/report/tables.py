@@ -1,10 +1,9 @@
 """Tables of the page: plain cells, and which of them are numbers, stand out, or lead to a stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sennet_trainer.recipe.record import flat
 from sennet_trainer.report import numbers
 from sennet_trainer.report.results import EvaluationResult, FitResult, PseudoLabelResult
 from sennet_trainer.report.source import ReportedStage, State
@@ -35,8 +34,8 @@ def score_tables(stages: Sequence[ReportedStage]) -> list[Table]:
 
 
 def table_from_settings(title: str, settings: Mapping[str, Any]) -> Table:
-    """Settings with dotted keys, as they stand in the record."""
-    rows = tuple(Row((key, _setting(value))) for key, value in flat(dict(settings)).items())
+    """Settings with dotted keys; lists of plain values stay together."""
+    rows = tuple(Row((key, value)) for key, value in _settings(settings))
     return Table(title, ("setting", "value"), rows)
 
 
@@ -149,6 +148,16 @@ def _time(stage: ReportedStage) -> str:
 
 def _share(part: int, whole: int) -> str:
     return f"{part / whole:+.1%}" if whole else numbers.MISSING
+
+
+def _settings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
+        yield key, ", ".join(_setting(item) for item in value) or numbers.MISSING
+    elif isinstance(value, Mapping | list):
+        for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _settings(item, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, _setting(value)
 
 
 def _setting(value: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from sennet_trainer.prediction.evaluation import Evaluation, evaluate
+from sennet_trainer.prediction.evaluation import Evaluation, Scoring, evaluate
 from sennet_trainer.prediction.mean_probability import MeanProbability, mean_probability
 from sennet_trainer.prediction.pseudo_labels import PseudoLabels, pseudo_label
 from sennet_trainer.prediction.task import prediction_task
@@ -71,10 +71,9 @@ def labelled_by(tmp_path: Path) -> Callable[..., PseudoLabels]:
     """`pseudo_label` into tmp_path/out on the CPU."""
 
     def run(volume: VolumeSettings, *networks: Path, **changes: Any) -> PseudoLabels:
-        options: dict[str, Any] = {
-            "axes": None, "thresholds": None, "cache": tmp_path / "cache", "device": CPU, "observer": Watched(),
-        }  # fmt: skip
-        return pseudo_label(volume, networks, changes.pop("out", tmp_path / "out"), **options | changes)
+        task = prediction_task(volume, networks, axes=changes.pop("axes", None), cache=tmp_path / "cache")
+        options: dict[str, Any] = {"thresholds": None, "device": CPU, "observer": Watched()}
+        return pseudo_label(task, changes.pop("out", tmp_path / "out"), **options | changes)
 
     return run
 
@@ -84,11 +83,9 @@ def evaluated_by(tmp_path: Path) -> Callable[..., Evaluation]:
     """`evaluate` into tmp_path/evaluation on the CPU."""
 
     def run(volume: VolumeSettings, *networks: Path, **changes: Any) -> Evaluation:
-        options: dict[str, Any] = {
-            "axes": "z", "thresholds": None, "threshold": None, "cache": tmp_path / "cache", "device": CPU,
-            "observer": Watched(),
-        }  # fmt: skip
-        return evaluate(volume, networks, changes.pop("out", tmp_path / "evaluation"), **options | changes)
+        task = prediction_task(volume, networks, axes=changes.pop("axes", "z"), cache=tmp_path / "cache")
+        out, observer = changes.pop("out", tmp_path / "evaluation"), changes.pop("observer", Watched())
+        return evaluate(task, out, Scoring(**changes), device=CPU, observer=observer)
 
     return run
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from sennet_engine.errors import ConfigError, VolumeError
@@ -110,11 +111,12 @@ def test_other_thresholds_are_scored_without_predicting(
 def test_a_score_that_is_nothing_by_nothing_is_null(
     dense: VolumeSettings, evaluated_by: EvaluatedBy, identity_bundle: Path, tmp_path: Path, sparse: Path
 ) -> None:
-    """Nothing reaches the threshold: there is no precision, and the others are 0."""
-    found = evaluated_by(dense.model_copy(update={"slices": (0, 1), "invert": False}), identity_bundle, threshold=0.999)
-    volume = cached_volume(dense.model_copy(update={"slices": (0, 1), "invert": False}), tmp_path / "cache")
-    truth = volume.labels > 0
-    assert found.at["recall"] == np.count_nonzero(truth & (volume.images == 255)) / np.count_nonzero(truth)
+    """Nothing is found in a volume of one grey level: there is no precision, and the other scores are 0."""
+    tifffile.imwrite(sparse / "flat.tif", np.full(SHAPE_ZYX, 7, np.uint8))
+    flat = dense.model_copy(update={"images": sparse / "flat.tif", "invert": False})
+    found = evaluated_by(flat, identity_bundle, threshold=0.5)
+    assert found.at["precision"] is None
+    assert [found.at[name] for name in ("surface_dice", "surface_dice_1", "dice", "recall")] == [0, 0, 0, 0]
     assert json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())["at"] == found.at
 
 

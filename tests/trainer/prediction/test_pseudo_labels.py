@@ -274,15 +274,16 @@ def test_killed_pseudo_labels_end_with_the_same_bytes(
         from pathlib import Path
         import torch
         from sennet_trainer.prediction.pseudo_labels import pseudo_label
+        from sennet_trainer.prediction.task import prediction_task
         from sennet_trainer.volume_settings import VolumeSettings
         def killed(what, done, total):
             if (what, done) == ({what!r}, {done}):
                 os.kill(os.getpid(), signal.SIGKILL)
         settings = VolumeSettings.model_validate_json(Path({str(tmp_path / "settings.json")!r}).read_text())
         networks = [Path(path) for path in {[str(path) for path in networks]!r}]
+        task = prediction_task(settings, networks, axes=None, cache=Path({str(tmp_path / "cache")!r}))
         pseudo_label(
-            settings, networks, Path({str(tmp_path / "out")!r}), axes=None, thresholds=None,
-            cache=Path({str(tmp_path / "cache")!r}), device=torch.device("cpu"), observer=killed,
+            task, Path({str(tmp_path / "out")!r}), thresholds=None, device=torch.device("cpu"), observer=killed
         )
     """
     child = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, env={**os.environ})
