@@ -7,6 +7,7 @@ from sennet_trainer.commands.crops import crops
 from sennet_trainer.commands.evaluate import evaluate
 from sennet_trainer.commands.fit import fit
 from sennet_trainer.commands.pseudo_label import pseudo_label
+from sennet_trainer.commands.report import report
 from sennet_trainer.commands.run import run as run_recipe
 from sennet_trainer.commands.threshold import threshold
 
@@ -17,6 +18,7 @@ app.command("run")(run_recipe)
 app.command("pseudo-label")(pseudo_label)
 app.command()(threshold)
 app.command()(evaluate)
+app.command()(report)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ ADVICE_BY_ERRNO = {
 
 EXTRA_BY_MODULE = {
     **dict.fromkeys(("torch", "torchvision", "segmentation_models_pytorch", "timm", "albumentations"), "train"),
-    **dict.fromkeys(("safetensors", "matplotlib", "cv2"), "train"),
+    **dict.fromkeys(("safetensors", "matplotlib", "cv2", "accelerate", "filelock", "jinja2"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     "onnxruntime": "cpu",
 }

@@ -152,14 +152,14 @@ def test_every_seed_trains_on_data_of_its_own(tmp_path, stacks, monkeypatch):
     """Each is a process with its seed and its folders; what is there already is not made again."""
     monkeypatch.setattr(experiment, "TRAIN", [sys.executable, "-c", "import sys; print(*sys.argv)"])
     plan = Plan([TWO_PHOTON], seeds=2, jobs=2, recipes=SHIPPED, two_photon_data=stacks)
-    jobs = run_experiment(plan, tmp_path / "out", told=lambda line: None)
+    jobs = run_experiment(plan, tmp_path / "out", told=print)
     assert [job.seed for job in jobs] == [1, 2]
     logs = [(job.folder / "log.txt").read_text() for job in jobs]
     assert all(f"--seed {job.seed} " in log and str(job.data) in log for job, log in zip(jobs, logs, strict=True))
     one, other = (job.data / "sparse_65" / "labels_sparse.tif" for job in jobs)
     assert (tifffile.imread(one) != tifffile.imread(other)).any()
     made = one.stat().st_mtime_ns
-    run_experiment(plan, tmp_path / "out", told=lambda line: None)
+    run_experiment(plan, tmp_path / "out", told=print)
     assert one.stat().st_mtime_ns == made
 
 
@@ -168,7 +168,7 @@ def test_a_training_that_fails_is_an_error(tmp_path, stacks, monkeypatch):
     monkeypatch.setattr(experiment, "TRAIN", [sys.executable, "-c", "raise SystemExit('no luck')"])
     plan = Plan([TWO_PHOTON], seeds=1, jobs=1, recipes=SHIPPED, two_photon_data=stacks)
     with pytest.raises(SennetError, match=r"seed 1.*log\.txt"):
-        run_experiment(plan, tmp_path / "out", told=lambda line: None)
+        run_experiment(plan, tmp_path / "out", told=print)
     assert "no luck" in (tmp_path / "out" / "two_photon" / "seed_1" / "log.txt").read_text()
 
 

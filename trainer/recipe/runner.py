@@ -53,7 +53,8 @@ def run_recipe(recipe: RecipeSettings, run: Path, *, device: torch.device, obser
 
     A stage is done when its settings and the content of all that goes into it are those that it was done with; it is
     not run again then. A stage that has changed runs anew, and its former folder is kept under `run`/former. On a CPU
-    the result does not depend on interruptions, to the bit.
+    the result does not depend on interruptions, to the bit. Where several processes were started, they train together,
+    and the main one does everything else.
 
     Raises:
         ConfigError, VolumeError, ModelError: settings, a volume or a network cannot be used.

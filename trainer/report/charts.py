@@ -164,7 +164,8 @@ def _inline(document: str, *, alt: str) -> Markup:
     assert view_box is not None
     # Names of groups are the same in all charts; nothing refers to them.
     body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    # A style in an SVG element would hold for the whole page, whose own style says the same of charts alone.
+    body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)
     for stand_in, variable in STAND_INS.items():
         body = body.replace(stand_in, variable)
     return Markup(f'<svg {view_box[0]} role="img" aria-label="{escape(alt)}">{body}')

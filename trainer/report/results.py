@@ -3,13 +3,12 @@
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from sennet_engine.errors import ModelError
 from sennet_trainer.history import EpochRow
 
 RUN, METRICS, NETWORK = "run.json", "metrics.csv", "network.safetensors"
@@ -28,13 +27,13 @@ class FitResult:
         versions: of python and of the packages that decide the result.
     """
 
-    rows: tuple[EpochRow, ...]
-    kept_epoch: int | None
-    threshold: float | None
-    low: float | None
-    high: float | None
-    scores: dict[str, dict[str, float]]
-    versions: dict[str, str]
+    rows: tuple[EpochRow, ...] = ()
+    kept_epoch: int | None = None
+    threshold: float | None = None
+    low: float | None = None
+    high: float | None = None
+    scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def best_surface_dice(self) -> float | None:
@@ -88,23 +87,12 @@ class EvaluationResult:
 Result = FitResult | PseudoLabelResult | EvaluationResult
 
 
-def read_result(kind: str, folder: Path) -> Result | None:
-    """What the stage of that kind in `folder` found so far; None where it has found nothing yet.
-
-    Raises:
-        ModelError: a file is damaged, or the kind is unknown.
-    """
+def read_result(kind: str, folder: Path) -> tuple[Result | None, list[str]]:
+    """What the stage of that kind in `folder` found so far, or None; and which of its files are damaged."""
     if kind not in _READERS:
-        raise ModelError(f"{folder}: is a stage of kind {kind!r}, expected one of {', '.join(_READERS)}")
-    name, read = _READERS[kind]
-    if not (folder / name).exists():
-        return None
-    try:
-        return read(folder)
-    except OSError as error:
-        raise ModelError(f"{name} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ModelError(f"{name} is damaged ({type(error).__name__}: {error})") from error
+        return None, [f"The kind of stage {kind!r} is not known; expected one of {', '.join(_READERS)}."]
+    problems: list[str] = []
+    return _READERS[kind](folder, problems), problems
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -115,19 +103,37 @@ def read_json(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _fit_result(folder: Path) -> FitResult:
-    rows = _metrics(folder / METRICS) if (folder / METRICS).exists() else ()
-    kept = _facts_of_network(folder / NETWORK) if (folder / NETWORK).exists() else {}
-    threshold = kept.get("threshold") or {}
+def _part(path: Path, read: Callable[[Path], Any], problems: list[str]) -> Any:
+    """What `read` makes of the file `path`; None where it is not there, or is damaged, which joins the `problems`."""
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except OSError as error:
+        problems.append(f"{path.name} cannot be read ({error.strerror}).")
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        problems.append(f"{path.name} is damaged ({type(error).__name__}: {error}).")
+    return None
+
+
+def _fit_result(folder: Path, problems: list[str]) -> FitResult | None:
+    if not (folder / RUN).exists():
+        return None
     return FitResult(
-        rows=rows,
-        kept_epoch=kept.get("epoch"),
-        threshold=threshold.get("value"),
-        low=threshold.get("low"),
-        high=threshold.get("high"),
-        scores={str(name): dict(scores) for name, scores in (kept.get("scores") or {}).items()},
-        versions=dict(read_json(folder / RUN).get("versions") or {}),
+        rows=_part(folder / METRICS, _metrics, problems) or (),
+        versions=_part(folder / RUN, _versions, problems) or {},
+        **(_part(folder / NETWORK, _kept, problems) or {}),
     )
+
+
+def _pseudo_label_result(folder: Path, problems: list[str]) -> PseudoLabelResult | None:
+    result: PseudoLabelResult | None = _part(folder / PSEUDO_LABELS, _pseudo_labels, problems)
+    return result
+
+
+def _evaluation_result(folder: Path, problems: list[str]) -> EvaluationResult | None:
+    result: EvaluationResult | None = _part(folder / EVALUATION, _evaluation, problems)
+    return result
 
 
 def _metrics(path: Path) -> tuple[EpochRow, ...]:
@@ -151,16 +157,30 @@ def _given(value: float | None) -> float:
     return value
 
 
-def _facts_of_network(path: Path) -> dict[str, Any]:
-    """The facts in the file's metadata; the weights are not read."""
+def _kept(path: Path) -> dict[str, Any]:
+    """What `FitResult` says of the kept network, from the file's metadata; the weights are not read."""
     with safe_open(path, framework="numpy") as file:
         metadata = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
-    facts: dict[str, Any] = metadata.get("facts", metadata)  # files of earlier versions have a key for each fact
-    return facts
+    facts = metadata.get("facts", metadata)  # files of earlier versions have a key for each fact
+    threshold = facts["threshold"]
+    return {
+        "kept_epoch": int(facts["epoch"]),
+        "threshold": float(threshold["value"]),
+        "low": _score(threshold.get("low")),
+        "high": _score(threshold.get("high")),
+        "scores": {
+            str(planes): {str(name): _score(score) for name, score in scores.items()}
+            for planes, scores in facts["scores"].items()
+        },
+    }
 
 
-def _pseudo_label_result(folder: Path) -> PseudoLabelResult:
-    facts = read_json(folder / PSEUDO_LABELS)
+def _versions(path: Path) -> dict[str, str]:
+    return {str(name): str(version) for name, version in read_json(path)["versions"].items()}
+
+
+def _pseudo_labels(path: Path) -> PseudoLabelResult:
+    facts = read_json(path)
     return PseudoLabelResult(
         volume=str(facts["volume"]),
         axes=str(facts["axes"]),
@@ -187,8 +207,8 @@ def _pseudo_label_result(folder: Path) -> PseudoLabelResult:
     )
 
 
-def _evaluation_result(folder: Path) -> EvaluationResult:
-    facts = read_json(folder / EVALUATION)
+def _evaluation(path: Path) -> EvaluationResult:
+    facts = read_json(path)
     return EvaluationResult(
         volume=str(facts["volume"]),
         axes=str(facts["axes"]),
@@ -216,9 +236,8 @@ def _score(value: Any) -> float | None:
     return float(value)
 
 
-# The file that a stage of a kind cannot be without, and how its folder is read.
-_READERS: dict[str, tuple[str, Callable[[Path], Result]]] = {
-    "fit": (RUN, _fit_result),
-    "pseudo_label": (PSEUDO_LABELS, _pseudo_label_result),
-    "evaluate": (EVALUATION, _evaluation_result),
+_READERS: dict[str, Callable[[Path, list[str]], Result | None]] = {
+    "fit": _fit_result,
+    "pseudo_label": _pseudo_label_result,
+    "evaluate": _evaluation_result,
 }

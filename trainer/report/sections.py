@@ -1,7 +1,7 @@
 """What the page says of each stage: its figures, what to beware of, its curves and its pictures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sennet_trainer.report import numbers
@@ -12,7 +12,7 @@ from sennet_trainer.report.source import ReportedStage, State
 from sennet_trainer.report.stage_charts import fit_charts, share_chart, sweep_chart
 from sennet_trainer.report.tables import (
     Table,
-    planned_epochs,
+    epochs_done,
     table_from_files,
     table_from_inputs,
     table_from_scores,
@@ -71,7 +71,7 @@ class Section:
     content: Content
     warnings: tuple[str, ...]
     pictures: tuple[Picture, ...] = ()
-    folded: tuple[Table, ...] = field(default=())
+    folded: tuple[Table, ...] = ()
 
     @property
     def brief(self) -> str:
@@ -103,8 +103,7 @@ def section_from_stage(stage: ReportedStage) -> Section:
 
 def _fit(stage: ReportedStage, result: FitResult) -> Content:
     rows, best = result.rows, result.best_surface_dice
-    planned = planned_epochs(stage)
-    done = f"{len(rows)} of {planned}" if planned is not None else str(len(rows))
+    done = epochs_done(stage, result)
     kept = numbers.MISSING if result.kept_epoch is None else str(result.kept_epoch)
     threshold = numbers.threshold(result.threshold)
     if best is None:  # the last epoch is kept, and the threshold is the one of the settings
@@ -113,10 +112,10 @@ def _fit(stage: ReportedStage, result: FitResult) -> Content:
     figures += [("best surface Dice", numbers.score(best))] if best is not None else []
     figures += [("threshold", threshold)] if result.threshold is not None else []
     figures += [("stable range", numbers.threshold_range(result.low, result.high))] if result.low is not None else []
-    warnings = ["No epoch is finished yet."] if not rows else []
+    warnings = ["No epoch is finished yet."] if not rows and not stage.problems else []
     scores, versions = table_from_scores(result), table_from_settings("Versions", result.versions)
     return Content(
-        brief=numbers.score(best) if best is not None else f"{len(rows) if len(rows) == planned else done} epochs",
+        brief=numbers.score(best) if best is not None else f"{done} epochs",
         figures=tuple(figures),
         warnings=tuple(warnings),
         charts=fit_charts(stage.name, result) if rows else (),

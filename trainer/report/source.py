@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class Source:
     name: str
     of_recipe: bool
     stages: tuple[ReportedStage, ...]
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
 
 
 def read_source(run: Path) -> Source:
@@ -125,13 +125,10 @@ def _stage(name: str, folder: Path) -> ReportedStage:
 
 
 def _with_result(stage: ReportedStage) -> ReportedStage:
-    try:
-        result = read_result(stage.kind, stage.folder)
-    except ModelError as error:
-        return replace(stage, problems=(f"{error}.",))
-    if result is None and stage.state is State.DONE:
-        return replace(stage, problems=("The files with its result are not there.",))
-    return replace(stage, result=result)
+    result, problems = read_result(stage.kind, stage.folder)
+    if result is None and not problems and stage.state is State.DONE:
+        problems = ["The files with its result are not there."]
+    return replace(stage, result=result, problems=tuple(problems))
 
 
 def _with_outdated(stages: Sequence[ReportedStage]) -> list[ReportedStage]:

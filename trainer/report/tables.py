@@ -1,7 +1,7 @@
 """Tables of the page: plain cells, and which of them are numbers, stand out, or lead to a stage."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sennet_trainer.report import numbers
@@ -25,12 +25,20 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    numeric: tuple[int, ...] = field(default=())
+    numeric: tuple[int, ...] = ()
 
 
 def score_tables(stages: Sequence[ReportedStage]) -> list[Table]:
     """The scores of all stages, a table for each kind that there is."""
     return [table for table in (_fits(stages), _pseudo_labels(stages), _evaluations(stages)) if table.rows]
+
+
+def epochs_done(stage: ReportedStage, result: FitResult) -> str:
+    """The epochs of a training, such as `2 of 6` or, when it is complete, `6`."""
+    if not result.rows and stage.problems:  # that is not none: it is not known
+        return numbers.MISSING
+    done, planned = len(result.rows), _planned_epochs(stage)
+    return f"{done} of {planned}" if planned is not None and done != planned else str(done)
 
 
 def table_from_settings(title: str, settings: Mapping[str, Any]) -> Table:
@@ -70,7 +78,7 @@ def _fits(stages: Sequence[ReportedStage]) -> Table:
             result = stage.result
             cells = (
                 _title(stage),
-                _epochs(stage, result),
+                epochs_done(stage, result),
                 numbers.number(result.rows[-1].loss if result.rows else None),
                 numbers.score(result.best_surface_dice),
                 numbers.threshold(result.threshold),
@@ -130,12 +138,7 @@ def _title(stage: ReportedStage) -> str:
     return stage.name if stage.state is State.DONE else f"{stage.name} ({stage.state})"
 
 
-def _epochs(stage: ReportedStage, result: FitResult) -> str:
-    done, planned = len(result.rows), planned_epochs(stage)
-    return f"{done} of {planned}" if planned is not None and done != planned else str(done)
-
-
-def planned_epochs(stage: ReportedStage) -> int | None:
+def _planned_epochs(stage: ReportedStage) -> int | None:
     """How many epochs the settings of a training ask for, where they say so."""
     training = stage.record.settings.get("training") if stage.record else None
     epochs = training.get("epochs") if isinstance(training, dict) else None
