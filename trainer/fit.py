@@ -130,7 +130,8 @@ def _keep_epoch(
     if validation and _is_validated(epoch, settings):
         score = validation_score(state.kept, validation, settings.validation, device=state.accelerator.device)
     if not validation or _is_better(score, progress):
-        save_network(run, state.kept, epoch=epoch + 1, score=score)
+        without = settings.validation.threshold_without
+        save_network(run, state.kept, epoch=epoch + 1, score=score, threshold_without=without)
     row = EpochRow(
         epoch=epoch + 1,
         learning_rate=float(state.scheduler.get_last_lr()[0]),

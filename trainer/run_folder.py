@@ -112,10 +112,15 @@ def load_run(run: Path) -> TrainedRun:
     )
 
 
-def save_network(run: Path, segmenter: Segmenter, *, epoch: int, score: ValidationScore | None) -> None:
-    """Keep the weights of `epoch` with what its validation found. A threshold of other weights is deleted."""
+def save_network(
+    run: Path, segmenter: Segmenter, *, epoch: int, score: ValidationScore | None, threshold_without: float = 0.5
+) -> None:
+    """Keep the weights of `epoch` with what its validation found, or without one with `threshold_without`.
+
+    A threshold of other weights is deleted.
+    """
     (run / THRESHOLD).unlink(missing_ok=True)
-    threshold = score.threshold if score else Threshold(value=0.5)
+    threshold = score.threshold if score else Threshold(value=threshold_without)
     facts = {"epoch": epoch, "scores": score.volumes if score else {}, "threshold": threshold.model_dump()}
     save_tensors(run / NETWORK, segmenter.state_dict(), facts)
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from sennet_trainer.run_folder import load_run
+
 from .conftest import tubes_zyx
 
 RECIPE = """
@@ -44,6 +46,8 @@ epochs = 2
 batch = 4
 learning_rate = 3e-3
 threads = 1
+[validation]
+threshold_without = 0.2
 [[stages]]
 kind = "fit"
 name = "first"
@@ -104,6 +108,7 @@ def test_a_recipe_runs_its_stages_once(command: Command, kidneys: Path, tmp_path
     ran = command("sennet-train", "run", kidneys / "recipe.toml", "--out", run)
     assert ran.code == 0, ran.err
     assert stages_run(ran.err) == ["first", "label", "second", "score"]
+    assert load_run(run / "stages" / "second").threshold.value == 0.2  # which nothing validates
     for name, picture in (("first", "curve"), ("label", "labels"), ("second", "curve"), ("score", "slices")):
         record = json.loads((run / "stages" / name / "stage.json").read_text())
         assert record["complete"]
