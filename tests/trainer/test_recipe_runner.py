@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -214,3 +215,28 @@ def test_two_processes_never_work_in_one_folder(command: Command, kidneys: Path,
         process.wait()
     assert ran.code == 2
     assert "another process is at work there" in ran.err
+
+
+def test_two_processes_run_one_recipe(kidneys: Path, tmp_path: Path) -> None:
+    """They train together; what is not training is done once, by the main one, and said once."""
+    run, arguments = tmp_path / "run", ["run", str(kidneys / "recipe.toml"), "--device", "cpu", "--quiet"]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    code = "from sennet_trainer.cli import main; main()"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *arguments, "--out", str(run)],
+            env={**os.environ, **address, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "all complete" in said[0]
+    assert said[1] == ""
+    for name in ("first", "label", "second", "score"):
+        assert json.loads((run / "stages" / name / "stage.json").read_text())["complete"]
