@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from sennet_engine.errors import ModelError
+from sennet_engine.errors import ModelError, OutputError
 from sennet_trainer.fit import Observer as FitObserver
 from sennet_trainer.fit import fit
 from sennet_trainer.labelled_volume import LabelledVolume, cached_volume
@@ -70,7 +70,11 @@ def _prepared_fit(stage: FitStage, recipe: RecipeSettings, folders: Folders) -> 
 
     def run(folder: Path, device: torch.device, observer: Observer) -> dict[str, Any]:
         with observer.fits(stage.name) as told:
-            progress = fit(settings, folder, device=device, observer=told, cache=folders.cache)
+            try:
+                progress = fit(settings, folder, device=device, observer=told, cache=folders.cache)
+            except OutputError as error:
+                # What lies there was begun from files of another place or date, though of the same content.
+                raise OutputError(f"{error}\n  in a recipe: delete {folder} to train this stage anew") from error
         last = asdict(progress.rows[-1])
         return {"epochs": progress.epochs, "loss": last["loss"], "best_surface_dice": progress.best_surface_dice}
 
