@@ -62,8 +62,9 @@ def dropped_branches(labels: npt.NDArray[np.bool_], *, keep: float, seed: int) -
     """Drop whole branches of `labels`, bool [Z, Y, X], until a share `keep` of its voxels is left.
 
     Branches go one after the other, roughly from the thinnest to the thickest and among equals the short ones first;
-    equal seeds give equal labels. One that is more than what may still go is passed over, so with few thick branches
-    the share may be missed: see `SparseLabels.meets`. Works in memory, about 30 bytes a voxel.
+    equal seeds give equal labels. One that is more than what may still go is passed over; where that misses the share,
+    two branches are exchanged. With few thick branches it may be missed still: see `SparseLabels.meets`. Works in
+    memory, about 50 bytes a voxel.
 
     Raises:
         ConfigError: `keep` is not within (0, 1].
@@ -121,8 +122,8 @@ def _centrelines(labels: npt.NDArray[np.bool_], depth: npt.NDArray[np.float32]) 
     lone = np.isin(bodies, bare) & (depth == deepest[bodies])
     renumbered = np.zeros(bodies_count + 1, np.int32)
     renumbered[bare] = count + 1 + np.arange(len(bare))
-    pieces_and_lone: Numbers = np.where(lone, renumbered[bodies], numbers).astype(np.int32)
-    return pieces_and_lone
+    centrelines: Numbers = np.where(lone, renumbered[bodies], numbers).astype(np.int32)
+    return centrelines
 
 
 def _gone(branches: Branches, *, keep: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
@@ -135,8 +136,19 @@ def _gone(branches: Branches, *, keep: float, rng: np.random.Generator) -> npt.N
         if voxels[branch] <= may_go:
             gone[branch] = True
             may_go -= int(voxels[branch])
-    left = np.flatnonzero(~gone)
-    nearest = left[np.argmin(np.abs(voxels[left] - may_go))] if len(left) > 1 else None
-    if nearest is not None and voxels[nearest] - may_go < may_go:
-        gone[nearest] = True
+    if abs(may_go) > TOLERANCE * int(voxels.sum()):
+        _exchange(gone, voxels, may_go)
     return gone
+
+
+def _exchange(gone: npt.NDArray[np.bool_], voxels: npt.NDArray[np.int64], may_go: int) -> None:
+    """Drop a branch that was passed over, for one that was dropped or for none, so that best `may_go` go; in place."""
+    # Each kept branch is larger than the half percent that is missed, so there are at most 200, and the table is small.
+    kept, dropped = np.flatnonzero(~gone), np.append(np.flatnonzero(gone), -1)
+    back = np.append(voxels, 0)[dropped]
+    errors = np.abs(voxels[kept][:, None] - back - may_go)
+    one, other = np.unravel_index(np.argmin(errors), errors.shape)
+    if errors[one, other] < may_go and len(kept) > 1:
+        gone[kept[one]] = True
+        if dropped[other] >= 0:
+            gone[dropped[other]] = False

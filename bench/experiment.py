@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sennet_bench.experiment_data import Labelled, make_data, phantom_volume, two_photon_volume
+from sennet_bench.experiment_data import KIDNEYS, STACKS, Labelled, make_data, phantom_volume, two_photon_volume
 from sennet_bench.experiment_recipe import scored_recipe
 from sennet_engine.errors import ConfigError, SennetError
 from sennet_trainer.recipe.load import load_recipe
@@ -102,7 +102,8 @@ def _run(job: Job, recipe: str, plan: Plan, told: Callable[[str], None]) -> None
     told(f"{job.part}, seed {job.seed}: begins, log in {log}")
     job.folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, recipe.encode())
-    make_data(job.data, load_recipe(path, data=job.data), seed=job.seed, volume=_volumes(job, plan))
+    names, volume = _volumes(job, plan)
+    make_data(job.data, names, seed=job.seed, recipe=load_recipe(path, data=job.data), volume=volume)
     command = [*TRAIN, str(path), "--data", str(job.data), "--out", str(job.run), "--seed", str(job.seed)]
     with log.open("a", encoding="utf-8") as file:
         # One thread each: with more, the jobs would wait for each other.
@@ -115,8 +116,9 @@ def _run(job: Job, recipe: str, plan: Plan, told: Callable[[str], None]) -> None
     told(f"{job.part}, seed {job.seed}: is done")
 
 
-def _volumes(job: Job, plan: Plan) -> Callable[[str], Labelled]:
+def _volumes(job: Job, plan: Plan) -> tuple[Collection[str], Callable[[str], Labelled]]:
+    """The names of the job's volumes, and what makes one."""
     if job.part == PHANTOMS:
-        return partial(phantom_volume, seed=job.seed)
+        return KIDNEYS, partial(phantom_volume, seed=job.seed)
     assert plan.two_photon_data is not None
-    return partial(two_photon_volume, folder=plan.two_photon_data)
+    return STACKS, partial(two_photon_volume, folder=plan.two_photon_data)

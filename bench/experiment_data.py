@@ -1,8 +1,8 @@
-"""The volumes of the experiment: a dense one, two whose labels lose branches, and an unseen one."""
+"""The volumes of the experiment: a dense one, two whose labels lose branches, and others to score on."""
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from sennet_trainer.phantom.look import Kidney
 from sennet_trainer.recipe.settings import RecipeSettings
 
 FACTS = "data.json"
-NAMES = ("dense", "sparse_85", "sparse_65", "unseen")
-DATA = FolderKind(marker=FACTS, others=NAMES)
-
 PHANTOM_SHAPE_ZYX = (72, 256, 256)
 KIDNEYS: dict[str, Kidney] = {"dense": 1, "sparse_85": 1, "sparse_65": 2, "unseen": 3}
+"""The phantoms of the experiment, and whose look each has."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +42,20 @@ class Stack:
     columns: tuple[int, int] = (0, 512)
 
 
-# The first two show the same tissue before and after: their halves do not.
+# The first two show the same tissue before and after, so halves of them are used. The third is parted along its
+# columns, since its vessels differ with depth.
 STACKS = {
     "dense": Stack("poon2015_BBB_noLeakage", (0, 256)),
     "sparse_85": Stack("poon2015_BBB_Leakage", (256, 512)),
-    "sparse_65": Stack("burgess2014_bbbDisruption"),
+    "sparse_65": Stack("burgess2014_bbbDisruption", (0, 330)),
+    "held_out_65": Stack("burgess2014_bbbDisruption", (350, 512)),
     "unseen": Stack("santos2015_lowContrastVessels"),
 }
 
 
 def phantom_volume(name: str, seed: int) -> Labelled:
     """The phantom `name` of the experiment; every seed has other kidneys."""
-    settings = PhantomSettings(PHANTOM_SHAPE_ZYX, KIDNEYS[name], seed=100 * seed + NAMES.index(name), bits=8)
+    settings = PhantomSettings(PHANTOM_SHAPE_ZYX, KIDNEYS[name], seed=100 * seed + list(KIDNEYS).index(name), bits=8)
     phantom = make_phantom(settings)
     return Labelled(phantom.image.astype(np.uint8), phantom.labels > 0)
 
@@ -73,8 +73,10 @@ def two_photon_volume(name: str, folder: Path) -> Labelled:
     return Labelled(image, labels > 0)
 
 
-def make_data(folder: Path, recipe: RecipeSettings, *, seed: int, volume: Callable[[str], Labelled]) -> None:
-    """Write the volumes into `folder`, each with image.tif and labels.tif, unless they are there already.
+def make_data(
+    folder: Path, names: Collection[str], *, seed: int, recipe: RecipeSettings, volume: Callable[[str], Labelled]
+) -> None:
+    """Write the volumes `names` into `folder`, each with image.tif and labels.tif, unless they are there already.
 
     A volume of `recipe` that states a share below 1 gets labels_sparse.tif too: of the planes that the recipe trains
     on, that share of the labelled voxels; the other planes have no labels.
@@ -86,8 +88,9 @@ def make_data(folder: Path, recipe: RecipeSettings, *, seed: int, volume: Callab
     if (folder / FACTS).exists():
         return
     facts: dict[str, dict[str, Any]] = {}
-    with output_folder(folder, DATA, overwrite=True) as whole:
-        for name in NAMES:
+    kind = FolderKind(marker=FACTS, others=tuple(names))
+    with output_folder(folder, kind, overwrite=True) as whole:
+        for name in names:
             made = volume(name)
             (whole / name).mkdir()
             write_stack(whole / name / "image.tif", made.image)
