@@ -16,9 +16,12 @@ def drop_branches(
     """Drop whole branches from dense labels, thin and short ones first, until the stated share is left."""
     from sennet_bench.branches import dropped_branches
     from sennet_bench.stack_files import read_mask, refuse_stack_file, write_stack
+    from sennet_engine.errors import OutputError
     from sennet_engine.volumes.open import open_volume
 
     refuse_stack_file(out, overwrite=overwrite)  # before the work, not after it
+    if out.resolve() == labels.resolve():
+        raise OutputError(f"{out}: is the dense labels themselves, which are not replaced; choose another name")
     dense = read_mask(labels)
     with open_volume(labels) as volume:
         voxel_size_um = volume.voxel_size_um

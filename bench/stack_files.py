@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sennet_engine.errors import OutputError
+from sennet_engine.errors import OutputError, VolumeError
 from sennet_engine.stack_writer import StackWriter
 from sennet_engine.volumes.open import open_volume
 from sennet_engine.volumes.volume import VoxelSize
@@ -23,12 +23,17 @@ def read_stack(path: Path) -> npt.NDArray[Any]:
 
 
 def read_mask(path: Path) -> npt.NDArray[np.bool_]:
-    """The voxels of the volume `path` that are not 0, bool [Z, Y, X].
+    """The voxels of the mask `path`, 0/1 or 0/255, that are not 0, bool [Z, Y, X].
 
     Raises:
-        VolumeError: it cannot be read.
+        VolumeError: it cannot be read, or holds other values.
     """
-    mask: npt.NDArray[np.bool_] = read_stack(path) != 0
+    stack = read_stack(path)
+    values = set(np.unique(stack).tolist())
+    if not values <= {0, 1} and not values <= {0, 255}:
+        found = ", ".join(f"{value:g}" for value in sorted(values)[:6])
+        raise VolumeError(f"{path}: got the values {found}, expected a mask of 0/1 or 0/255; make it one first")
+    mask: npt.NDArray[np.bool_] = stack != 0
     return mask
 
 

@@ -115,6 +115,8 @@ class ModelCard(Config):
     channels: Literal[1] = 1
     normalisation: Normalisation
     voxel_size_um: float = Field(gt=0)
+    shown_voxel_sizes_um: tuple[float, float] | None = None
+    """The smallest and largest voxel size that magnified training crops looked like; absent: `voxel_size_um` alone."""
     tiling: Tiling
     threshold: Threshold
     files: dict[str, ModelFile]

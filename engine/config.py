@@ -44,24 +44,42 @@ def validated(table: dict[str, Any], settings: type[C], *, source: str) -> C:
     try:
         return settings.model_validate(table)
     except ValidationError as error:
-        lines = [_explain(problem, settings) for problem in error.errors()]
+        lines = [_explain(problem, table, settings) for problem in error.errors()]
         raise ConfigError("\n  ".join([f"{source}: {len(lines)} problem(s)", *lines])) from error
 
 
-def _explain(problem: Any, settings: type[BaseModel]) -> str:
+def _explain(problem: Any, table: dict[str, Any], settings: type[BaseModel]) -> str:
     location = problem["loc"]
-    where = ".".join(str(part) for part in location)
+    where = _where(location, table)
     if problem["type"] in ("model_type", "dict_type", "model_attributes_type"):
         return f"{where}: got {problem['input']!r}, expected a table: [{where}] and its keys below"
     if problem["type"] == "union_tag_not_found":
         return f"{where}: lacks the key {problem['ctx']['discriminator']}, which says which kind it is"
     if problem["type"] != "extra_forbidden":
-        got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
-        return f"{where}: {problem['msg']}{got}"
+        # What our own validators say tells what was got; whole tables would bury it.
+        tells = problem["type"] in ("missing", "value_error") and isinstance(problem["input"], dict | list)
+        got = "" if tells else f" (got {problem['input']!r})"
+        return f"{where}: {problem['msg']}{got}".removeprefix(": ").replace("Value error, ", "", 1)
     known = sorted(_keys_at(settings, location[:-1]))
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return f"{where}: unknown key; {hint}"
+
+
+def _where(location: tuple[int | str, ...], table: Any) -> str:
+    """`stages.first.training`: dotted keys; an item of a list goes by its name, where it has one."""
+    parts = []
+    for part in location:
+        if isinstance(table, dict) and part not in table and part in table.values():
+            continue  # the kind of a table that may be of several kinds
+        table = table[part] if isinstance(table, dict) and part in table else _item(table, part)
+        name = table.get("name") if isinstance(part, int) and isinstance(table, dict) else None
+        parts.append(name if isinstance(name, str) else str(part))
+    return ".".join(parts)
+
+
+def _item(table: Any, part: int | str) -> Any:
+    return table[part] if isinstance(table, list) and isinstance(part, int) and part < len(table) else None
 
 
 def _keys_at(settings: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:

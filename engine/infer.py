@@ -160,17 +160,23 @@ def _write_results(
 def _warnings(volume: Volume, bundle: Bundle) -> list[str]:
     """What a person should know of the result; logged, and kept in the summary."""
     trained = bundle.card.voxel_size_um
+    shown = bundle.card.shown_voxel_sizes_um or (trained, trained)
+    smallest, largest = shown[0] * (1 - VOXEL_SIZE_TOLERANCE), shown[1] * (1 + VOXEL_SIZE_TOLERANCE)
     messages = []
     if volume.voxel_size_um is None:
         messages.append(
             f"{volume.path} does not tell its voxel size: taken as the {trained} µm that the model was trained for; "
             f"give it with --voxel-size"
         )
-    elif any(abs(size / trained - 1) > VOXEL_SIZE_TOLERANCE for size in volume.voxel_size_um):
+    elif any(not smallest <= size <= largest for size in volume.voxel_size_um):
         messages.append(
             f"the voxels are {' × '.join(f'{size:g}' for size in volume.voxel_size_um)} µm and the model was trained "
-            f"for {trained:g} µm: vessels look larger or smaller to it; rescale the volume for a better mask"
+            f"for {_range_of(shown)} µm: vessels look larger or smaller to it; rescale the volume for a better mask"
         )
     for message in messages:
         logger.warning(message)
     return messages
+
+
+def _range_of(sizes_um: tuple[float, float]) -> str:
+    return f"{sizes_um[0]:g}" if sizes_um[0] == sizes_um[1] else f"{sizes_um[0]:.3g} to {sizes_um[1]:.3g}"

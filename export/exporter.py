@@ -115,6 +115,7 @@ def _write_bundle(
         encoder=network.encoder,
         normalisation=network.normalisation,
         voxel_size_um=trained.voxel_size_um,
+        shown_voxel_sizes_um=trained.settings.shown_voxel_sizes_um,
         tiling=tiling,
         threshold=trained.threshold,
         files={

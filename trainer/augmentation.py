@@ -32,7 +32,8 @@ class Augmentation:
 
     def __init__(self, settings: AugmentationSettings, *, side: int, voxel_size_um: float) -> None:
         scale = settings.scale_for(voxel_size_um)
-        self.cut_side = _cut_side(side, scale[0]) if settings.shift_scale_rotate else side
+        warped = settings.shift_scale_rotate > 0 or settings.target_voxel_size_um is not None
+        self.cut_side = _cut_side(side, scale[0]) if warped else side
         self._noise = settings.noise
         self._transforms = _transforms_from(settings, side=side, scale=scale)
 
@@ -63,20 +64,12 @@ def _transforms_from(settings: AugmentationSettings, *, side: int, scale: tuple[
     import albumentations as A
 
     border = cv2.BORDER_REFLECT_101
-    reach = round(settings.shift * side)
     return A.Compose(
         [
             A.HorizontalFlip(p=settings.flip),
             A.VerticalFlip(p=settings.flip),
             A.RandomRotate90(p=settings.flip),
-            A.Affine(
-                scale=scale,
-                keep_ratio=True,
-                translate_px={"x": (-reach, reach), "y": (-reach, reach)},
-                rotate=(-settings.rotate, settings.rotate),
-                border_mode=border,
-                p=settings.shift_scale_rotate,
-            ),
+            _magnified(settings, side=side, scale=scale),
             A.CenterCrop(side, side),
             A.OneOf(
                 [A.GaussianBlur(), A.MedianBlur((3, 5)), A.MotionBlur((3, 5)), A.GaussNoise((0.02, 0.1))],
@@ -97,3 +90,23 @@ def _transforms_from(settings: AugmentationSettings, *, side: int, scale: tuple[
         # Two warps follow each other. Linear ones, cut at half, erase a quarter of the vessels of a pixel or two.
         mask_interpolation=cv2.INTER_NEAREST,
     )
+
+
+def _magnified(settings: AugmentationSettings, *, side: int, scale: tuple[float, float]) -> Any:
+    """A shift, a magnification and a rotation. With a target voxel size, crops without them are magnified as well."""
+    import albumentations as A
+
+    border, reach = cv2.BORDER_REFLECT_101, round(settings.shift * side)
+    moved = A.Affine(
+        scale=scale,
+        keep_ratio=True,
+        translate_px={"x": (-reach, reach), "y": (-reach, reach)},
+        rotate=(-settings.rotate, settings.rotate),
+        border_mode=border,
+        p=settings.shift_scale_rotate,
+    )
+    if settings.target_voxel_size_um is None:
+        return moved
+    centre = sum(scale) / 2
+    unmoved = A.Affine(scale=(centre, centre), border_mode=border, p=1 - settings.shift_scale_rotate)
+    return A.OneOf([moved, unmoved], p=1.0)

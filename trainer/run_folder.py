@@ -13,9 +13,10 @@ stage.json              belongs to the recipe that the run is a stage of
 import json
 import logging
 import platform
+import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from sennet_engine.card import Threshold
 from sennet_engine.config import validated
 from sennet_engine.errors import ConfigError, ModelError, OutputError
 from sennet_trainer.checkpoint import load_tensors, save_tensors
+from sennet_trainer.folder_lock import LOCK
 from sennet_trainer.network import Segmenter, build_segmenter
 from sennet_trainer.settings import FitSettings
 from sennet_trainer.validation import ValidationScore
@@ -35,8 +37,10 @@ METRICS, CURVE, TENSORBOARD = "metrics.csv", "curve.png", "tensorboard"
 CACHE, THRESHOLD, STAGE = "cache", "threshold.json", "stage.json"
 
 # What may lie in a folder where no run has begun: the recipe's file, and what a kill leaves of a first file.
-BEFORE_A_RUN = (STAGE, f"{STAGE}.partial", f"{RECORD}.partial")
+BEFORE_A_RUN = (LOCK, STAGE, f"{STAGE}.partial", f"{RECORD}.partial")
 # Settings that do not change the result, and may differ when a run is resumed.
+# Settings that say where something lies. Where the content is known to be the same, they may differ too.
+PLACES = re.compile(r"volumes\.\d+\.(images|labels)|start_from|network\.encoder_weights")
 FREE_SETTINGS = ("training.workers", "training.tensorboard")
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
 
@@ -53,12 +57,14 @@ class RunRecord:
         inputs: fingerprints by `images PATH`, `labels PATH` and `start_from PATH`; empty in runs of before they were
             kept.
         complete: whether the training has reached its last epoch.
+        content: sha256 of what is in the inputs, by what they are; empty where nobody has told.
     """
 
     settings: FitSettings
     versions: dict[str, str]
     inputs: dict[str, str]
     complete: bool
+    content: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,9 +131,9 @@ def save_network(
     save_tensors(run / NETWORK, segmenter.state_dict(), facts)
 
 
-def new_record(settings: FitSettings, inputs: dict[str, str]) -> RunRecord:
-    """The record of a run that has not begun; `inputs` as in `RunRecord`."""
-    return RunRecord(settings=settings, versions=_versions(), inputs=inputs, complete=False)
+def new_record(settings: FitSettings, inputs: dict[str, str], content: dict[str, str]) -> RunRecord:
+    """The record of a run that has not begun; `inputs` and `content` as in `RunRecord`."""
+    return RunRecord(settings=settings, versions=_versions(), inputs=inputs, complete=False, content=content)
 
 
 def run_to_go_on_with(run: Path, new: RunRecord, *, overwrite: bool) -> RunRecord | None:
@@ -192,12 +198,12 @@ def read_record(run: Path) -> RunRecord:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         settings, versions, complete = facts["settings"], facts["versions"], facts["complete"]
-        inputs = facts.get("inputs", {})
+        inputs, content = facts.get("inputs", {}), facts.get("content", {})
     except OSError as error:
         raise ModelError(f"{run}: is not a run folder ({RECORD}: {error.strerror}); give the --out of a fit") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: is damaged ({error}); train again with --overwrite") from error
-    return RunRecord(validated(settings, FitSettings, source=str(path)), versions, inputs, complete)
+    return RunRecord(validated(settings, FitSettings, source=str(path)), versions, inputs, complete, content)
 
 
 def _swept_threshold(run: Path) -> Threshold | None:
@@ -217,13 +223,16 @@ def _swept_threshold(run: Path) -> Threshold | None:
 def _record_to_resume(run: Path, new: RunRecord) -> RunRecord:
     there = read_record(run)
     before, now = (_flat(record.settings.model_dump(mode="json")) for record in (there, new))
-    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key not in FREE_SETTINGS]
+    same_content = bool(new.content) and new.content == there.content
+    free = [key for key in {*before, *now} if key in FREE_SETTINGS or (same_content and PLACES.fullmatch(key))]
+    changed = [key for key in sorted({*before, *now} - {*free}) if before.get(key) != now.get(key)]
     if changed:
         lines = [f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in changed]
         raise OutputError(
             "\n  ".join([f"{run}: holds a run of other settings; choose another --out or give --overwrite", *lines])
         )
-    inputs = [key for key, fingerprint in new.inputs.items() if there.inputs.get(key, fingerprint) != fingerprint]
+    dated = {} if same_content else new.inputs
+    inputs = [key for key, fingerprint in dated.items() if there.inputs.get(key, fingerprint) != fingerprint]
     if inputs and not there.complete:
         raise OutputError(f"{run}: {' and '.join(inputs)} changed since the run was begun; --overwrite starts anew")
     if inputs:
@@ -232,15 +241,16 @@ def _record_to_resume(run: Path, new: RunRecord) -> RunRecord:
         other = [f"{name} {there.versions.get(name)} then, {new.versions[name]} now" for name in new.versions
                  if there.versions.get(name) != new.versions[name]]  # fmt: skip
         logger.warning("%s goes on with other versions, so its bits may differ: %s", run, "; ".join(other))
-    return replace(there, settings=new.settings)
+    return replace(there, settings=new.settings, inputs=new.inputs)
 
 
 def _clear(run: Path) -> None:
     """Delete the files of a run, and nothing else that may lie there."""
-    for name in (RECORD, CHECKPOINT, NETWORK, METRICS, CURVE, THRESHOLD):
-        (run / name).unlink(missing_ok=True)
     if (run / TENSORBOARD).exists():
         shutil.rmtree(run / TENSORBOARD)
+    # The record last: without it what is left would be nobody's.
+    for name in (CHECKPOINT, NETWORK, METRICS, CURVE, THRESHOLD, RECORD):
+        (run / name).unlink(missing_ok=True)
 
 
 def _write_record(run: Path, record: RunRecord) -> None:

@@ -7,11 +7,12 @@ import torch
 from sennet_engine.errors import ConfigError
 from sennet_trainer.inputs import ShapeYX
 from sennet_trainer.network import Segmenter
+from sennet_trainer.parts import steps_of
 from sennet_trainer.settings import FitSettings
 
 
-def check_sides(segmenter: Segmenter, settings: FitSettings) -> None:
-    """Show `segmenter` tiles of the sides that `settings` name.
+def check_sides(segmenter: Segmenter, settings: FitSettings, *, processes: int = 1) -> None:
+    """Show `segmenter` tiles of the sides that `settings` name, for a training by so many processes.
 
     Raises:
         ConfigError: a side is no multiple of the network's stride, or the network does not take it.
@@ -23,7 +24,7 @@ def check_sides(segmenter: Segmenter, settings: FitSettings) -> None:
             raise ConfigError(f"{name}: got {side}, expected a multiple of {segmenter.stride}; try {nearest}")
     side = settings.crops.side
     _check_tile(segmenter, (side, side), "crops.side: choose the side that the network is made for")
-    _check_last_step(segmenter, settings)
+    _check_last_step(segmenter, settings, processes=processes)
     if any(volume.role == "validation" for volume in settings.volumes):
         shown = tile or side + segmenter.stride
         advice = f"validation.tile: give one, such as {side}, to validate in tiles"
@@ -42,11 +43,15 @@ def check_plane(segmenter: Segmenter, shape_yx: ShapeYX, settings: FitSettings) 
         _check_tile(segmenter, (height, width), advice)
 
 
-def _check_last_step(segmenter: Segmenter, settings: FitSettings) -> None:
+def _check_last_step(segmenter: Segmenter, settings: FitSettings, *, processes: int) -> None:
     """Batch norm after global pooling has nothing to normalise by where the network is shown one crop at a time."""
-    per_epoch, batch = settings.crops.per_epoch, settings.training.batch
-    part = batch // settings.training.accumulate
-    if (per_epoch % part or part) > 1:
+    parts = [
+        part
+        for process in range(processes)
+        for step in steps_of(settings, process=process, processes=processes)
+        for part in step
+    ]
+    if min(len(part.crops) for part in parts) > 1:
         return
     grey = torch.zeros(1, segmenter.channels, settings.crops.side, settings.crops.side)
     try:
@@ -54,8 +59,10 @@ def _check_last_step(segmenter: Segmenter, settings: FitSettings) -> None:
             copy.deepcopy(segmenter).train()(grey)  # a copy, whose running statistics may move
     except ValueError as error:
         raise ConfigError(
-            f"crops.per_epoch and training.batch: got {per_epoch} and {batch}, which leave a step of one crop, and "
-            f"this network cannot train on one ({error}); make per_epoch a multiple of a batch of 2 or more"
+            f"crops.per_epoch and training.batch: got {settings.crops.per_epoch} and {settings.training.batch}, which "
+            f"leave a step of one crop for one of {processes} process(es) with accumulate = "
+            f"{settings.training.accumulate}, and this network cannot train on one ({error}); make per_epoch a "
+            f"multiple of a batch of 2 or more for each"
         ) from error
 
 

@@ -10,6 +10,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ class _LabelValues:
         expected, advice = "0/1 or 0/255 throughout", "convert the labels first"
         if self._counts_pseudo:
             expected += f", and {PSEUDO_LABEL} for pseudo-labels"
-        elif PSEUDO_LABEL in real:
+        elif PSEUDO_LABEL in real and len(real) == 2 and real & set(REAL_LABELS):
             advice = f"where {PSEUDO_LABEL} means a pseudo-label, set pseudo_labels = true, else {advice}"
         raise VolumeError(
             f"{self._path}: got labels with the values 0, {found} in plane {z}, expected {expected}; {advice}"
@@ -143,9 +144,13 @@ def _plane_of(pair: VolumePair, z: int) -> npt.NDArray[Any]:
 
 def _cached(folder: Path, write: Callable[[Path], str], *, source: Path | None) -> Cached:
     """What `folder` holds, after `write` has filled it where it was missing; `write` returns the content's hash."""
+    if folder.exists() and not _sha256_in(folder):
+        logger.warning("%s is damaged and is made again", folder)
+        shutil.rmtree(folder)
     if not folder.exists():
         # A name of its own: another process may be at the same work.
         partial = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.partial")
+        made = [parent for parent in partial.parents if not parent.exists()]
         try:
             partial.mkdir(parents=True)
             _warn_of_others(partial, folder)
@@ -156,10 +161,20 @@ def _cached(folder: Path, write: Callable[[Path], str], *, source: Path | None) 
             _put_in_place(partial, folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
+            for parent in made:  # innermost first
+                with suppress(OSError):
+                    parent.rmdir()
             raise
         logger.info("%s: cached in %s", source, folder)
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    return Cached(folder, facts["sha256"])
+    return Cached(folder, _sha256_in(folder))
+
+
+def _sha256_in(folder: Path) -> str:
+    """The hash of the content of a cached array; empty where its file is damaged."""
+    try:
+        return str(json.loads((folder / FACTS).read_text(encoding="utf-8"))["sha256"])
+    except (ValueError, KeyError, TypeError, FileNotFoundError):
+        return ""
 
 
 def _warn_of_others(partial: Path, folder: Path) -> None:

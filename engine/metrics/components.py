@@ -9,6 +9,7 @@ Integers = npt.NDArray[np.int64]
 
 # Runs that are gathered before they are linked, so that many planes with few vessels share numpy's cost of a call.
 RUNS_A_BATCH = 1 << 16
+PLANES_A_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Components:
         runs = _runs_of_plane(mask_yx).moved(self._planes_pending * self._plane)
         self._pending.append(runs)
         self._runs_pending += runs.starts.size
-        if self._runs_pending >= RUNS_A_BATCH:
+        if self._runs_pending >= RUNS_A_BATCH or self._planes_pending >= PLANES_A_BATCH:
             self._link()
 
     def counts(self) -> ComponentCounts:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -160,6 +161,56 @@ def test_a_touched_volume_changes_nothing_and_a_changed_one_does(
     assert stages_run(command("sennet-train", "run", recipe, "--out", run).err) == ["score"]
 
 
+def test_an_interrupted_training_goes_on_after_its_data_were_moved(
+    command: Command, kidneys: Path, tmp_path: Path
+) -> None:
+    """Its files lie elsewhere and are of another date; their content is the same, and so are the weights."""
+    whole, run = tmp_path / "whole", tmp_path / "killed"
+    assert command("sennet-train", "run", kidneys / "recipe.toml", "--out", whole).code == 0
+    killed_when((run / "stages" / "first" / "checkpoint.safetensors").exists, started(kidneys, run))
+    moved = tmp_path / "moved"
+    shutil.copytree(kidneys, moved, copy_function=shutil.copy)
+    shutil.rmtree(kidneys)
+    ran = command("sennet-train", "run", moved / "recipe.toml", "--out", run)
+    assert ran.code == 0, ran.err
+    assert network_of(run, "second") == network_of(whole, "second")
+
+
+def test_a_former_result_survives_an_interruption(command: Command, kidneys: Path, tmp_path: Path) -> None:
+    """A deleted stage folder comes back from `former`, and a complete former one is never replaced by less."""
+    run, recipe = tmp_path / "run", kidneys / "recipe.toml"
+    assert command("sennet-train", "run", recipe, "--out", run).code == 0
+    before = network_of(run, "second")
+    recipe.write_text(RECIPE.replace("training = { epochs = 1 }", "training = { epochs = 2 }"))
+    assert command("sennet-train", "run", recipe, "--out", run).code == 0
+    shutil.rmtree(run / "stages" / "second")
+    recipe.write_text(RECIPE)
+    assert "second" not in stages_run(command("sennet-train", "run", recipe, "--out", run).err)
+    assert network_of(run, "second") == before
+
+
+def test_a_deleted_label_file_is_made_again(command: Command, kidneys: Path, tmp_path: Path) -> None:
+    """Without predicting again, and to the same bytes: what was trained on it stays."""
+    run, recipe = tmp_path / "run", kidneys / "recipe.toml"
+    assert command("sennet-train", "run", recipe, "--out", run).code == 0
+    labels = run / "stages" / "label" / "labels_0.500.tif"
+    before = labels.read_bytes()
+    labels.unlink()
+    ran = command("sennet-train", "run", recipe, "--out", run)
+    assert stages_run(ran.err) == ["label"]
+    assert "predicting" not in ran.err
+    assert labels.read_bytes() == before
+
+
+def test_a_corrected_voxel_size_trains_anew(command: Command, kidneys: Path, tmp_path: Path) -> None:
+    """It decides the magnification, wherever it is stated."""
+    run, recipe = tmp_path / "run", kidneys / "recipe.toml"
+    assert command("sennet-train", "run", recipe, "--out", run).code == 0
+    labels = '"dense_labels.tif"\n'
+    recipe.write_text(RECIPE.replace(labels, labels + "voxel_size_um = 52.0\n"))
+    assert "first" in stages_run(command("sennet-train", "run", recipe, "--out", run).err)
+
+
 def test_a_folder_of_something_else_is_left_alone(command: Command, kidneys: Path, tmp_path: Path) -> None:
     """A mistyped --out costs nobody their files."""
     other = tmp_path / "other"
@@ -198,8 +249,8 @@ def test_a_killed_recipe_goes_on_to_the_same_weights(command: Command, kidneys: 
     assert ran.code == 0, ran.err
     for stage in ("first", "second"):
         assert network_of(run, stage) == network_of(whole, stage)
-    labels = "stages/label/labels_0.500.tif"
-    assert (run / labels).read_bytes() == (whole / labels).read_bytes()
+    for file in ("labels_0.500.tif", "probability/sums.npy"):
+        assert (run / "stages" / "label" / file).read_bytes() == (whole / "stages" / "label" / file).read_bytes()
 
 
 def test_two_processes_never_work_in_one_folder(command: Command, kidneys: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 
 from sennet_engine.card import Threshold
 from sennet_engine.errors import ModelError, OutputError, SennetError
+from sennet_trainer.beginning import SharedInputs
 from sennet_trainer.fit import fit
 from sennet_trainer.run_folder import load_run
 from sennet_trainer.settings import FitSettings
@@ -160,11 +161,13 @@ def test_recipe_file_does_not_stop_a_run_from_beginning(settings_of: SettingsOf,
 def test_shared_cache_is_used_by_all_runs_and_pruned_by_none(settings_of: SettingsOf, tmp_path: Path) -> None:
     """Runs that use it have no cache of their own, and leave the volumes of others in it."""
     cache = tmp_path / "cache"
-    fit(settings_of(training=ONE_EPOCH), tmp_path / "one", device=CPU, observer=Silent(), cache=cache)
+    fit(
+        settings_of(training=ONE_EPOCH), tmp_path / "one", device=CPU, observer=Silent(), shared=SharedInputs(cache, {})
+    )
     made = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
     alone = settings_of(volumes=[settings_of().volumes[0].model_dump()], training=ONE_EPOCH)
     for _ in range(2):
-        fit(alone, tmp_path / "other", device=CPU, observer=Silent(), cache=cache, overwrite=True)
+        fit(alone, tmp_path / "other", device=CPU, observer=Silent(), shared=SharedInputs(cache, {}), overwrite=True)
     assert made
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == made
     assert not (tmp_path / "one" / "cache").exists()

@@ -51,7 +51,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("[[volumes]]", "[validation]\nthresholds = [0.9995]\n[[volumes]]", "less than or equal to 0.999"),
         ("[[volumes]]", "[validation]\nthresholds = [0.5, 0.5001]\n[[volumes]]", "that differ by 0.001 or more"),
         ('name = "tiny"', 'name = "tiny"\nseed = 9223372036854775808', "seed: .* less than or equal"),
-        ("[[volumes]]", "[augmentation]\nscale = [1.0, 0.5]\n[[volumes]]", "0 < smallest <= largest"),
+        ("[[volumes]]", "[augmentation]\nscale = [1.0, 0.5]\n[[volumes]]", "0.05 <= smallest <= largest"),
     ],
 )
 def test_wrong_settings_are_explained(tmp_path: Path, before: str, after: str, message: str) -> None:

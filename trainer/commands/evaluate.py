@@ -30,7 +30,10 @@ def evaluate(
     labels: LabelsOption,
     out: OutOption,
     threshold: Annotated[
-        float | None, typer.Option(help="Of the mask that is scored in full; by default the network's own.")
+        float | None,
+        typer.Option(
+            help="Of the mask that is scored in full; by default a single network's own, else the best of the sweep."
+        ),
     ] = None,
     axes: AxesOption = "z",
     slices: SlicesOption = None,

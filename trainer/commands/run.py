@@ -14,7 +14,9 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="In place of the recipe's seed.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, list the stages, run none.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Open the volumes, try the networks, list the stages; run none.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Run the stages of a recipe. The same command goes on where it was interrupted; what is done is not done twice.

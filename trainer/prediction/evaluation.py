@@ -11,6 +11,7 @@ import torch
 
 from sennet_engine.metrics.score import score_masks
 from sennet_engine.volumes.volume import ArrayVolume, Volume
+from sennet_trainer.folder_lock import alone_in
 from sennet_trainer.labelled_volume import LabelledVolume
 from sennet_trainer.prediction.mean_probability import MeanProbability, mean_probability
 from sennet_trainer.prediction.passes import Observer
@@ -79,11 +80,18 @@ def evaluate(
     Raises:
         ConfigError: thresholds that cannot be used.
         ModelError: a network cannot be loaded.
-        OutputError: `out` is a file.
+        OutputError: `out` is a file, cannot be written, or another process is at work there.
         MissingExtraError: clDice is asked for and scikit-image is not installed.
         OSError: a file cannot be written.
     """
     refuse_file(out)
+    with alone_in(out):
+        return _evaluated(task, out, scoring, device=device, observer=observer)
+
+
+def _evaluated(
+    task: PredictionTask, out: Path, scoring: Scoring, *, device: torch.device, observer: Observer
+) -> Evaluation:
     swept_milli = checked_thresholds(scoring.thresholds)
     asked_milli = None if scoring.threshold is None else checked_thresholds([scoring.threshold])[0]
     labelled = task.volume

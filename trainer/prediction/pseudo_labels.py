@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sennet_trainer.folder_lock import alone_in
 from sennet_trainer.labelled_volume import LabelledVolume
 from sennet_trainer.prediction.label_merge import PATTERN, LabelFile, merge_labels
 from sennet_trainer.prediction.mean_probability import MeanProbability, mean_probability
@@ -74,11 +75,18 @@ def pseudo_label(
     Raises:
         ConfigError: thresholds that cannot be used.
         ModelError: a teacher cannot be loaded.
-        OutputError: `out` is a file.
+        OutputError: `out` is a file, cannot be written, or another process is at work there.
         OSError: a file cannot be written.
     """
     refuse_file(out)
     given_milli = None if thresholds is None else checked_thresholds(thresholds)
+    with alone_in(out):
+        return _pseudo_labelled(task, out, given_milli, device=device, observer=observer)
+
+
+def _pseudo_labelled(
+    task: PredictionTask, out: Path, given_milli: list[int] | None, *, device: torch.device, observer: Observer
+) -> PseudoLabels:
     labelled = task.volume
     volume = labelled.settings
     key = key_of(

@@ -8,6 +8,7 @@ from sennet_engine.errors import ConfigError
 from sennet_trainer.encoder_weights import load_encoder_weights
 from sennet_trainer.inputs import check_inputs
 from sennet_trainer.network import build_segmenter
+from sennet_trainer.network_settings import is_file_of_weights
 from sennet_trainer.recipe.folders import Folders
 from sennet_trainer.recipe.jobs import fit_settings, volume_settings
 from sennet_trainer.recipe.record import read_stage
@@ -18,6 +19,8 @@ from sennet_trainer.trial import check_plane, check_sides
 
 def check_recipe(recipe: RecipeSettings) -> dict[str, int]:
     """Open every volume with its labels, and show every network its tiles without computing them.
+
+    Voxel values are not read: what is wrong with them is found when the volumes are cached, before the first stage.
 
     Returns the parameters of each fit stage's network.
 
@@ -46,7 +49,10 @@ def check_encoder_weights(recipe: RecipeSettings, folders: Folders) -> None:
 
 
 def _check_fit(recipe: RecipeSettings, stage: FitStage) -> int:
-    settings = _with_real_labels(recipe, fit_settings(recipe, stage, Path("stages")))
+    settings = _with_real_labels(recipe, fit_settings(recipe, stage, None))
+    weights = settings.network.encoder_weights
+    if weights is not None and is_file_of_weights(weights) and not Path(weights).exists():
+        raise ConfigError(f"networks.{stage.network}.encoder_weights: there is no file {weights}; give its path")
     try:
         for volume in settings.volumes:
             settings.augmentation.scale_for(volume.voxel_size_um or settings.voxel_size_um)

@@ -26,7 +26,7 @@ class StageOutlook:
 def outlook(recipe: RecipeSettings, folders: Folders, *, parameters: dict[str, int]) -> list[StageOutlook]:
     """All stages in order. `parameters` are those of each fit stage's network."""
     return [
-        StageOutlook(stage.name, stage.kind, _state(stage, folders), _what(stage, recipe, folders, parameters))
+        StageOutlook(stage.name, stage.kind, _state(stage, folders), _what(stage, recipe, parameters))
         for stage in recipe.stages
     ]
 
@@ -38,11 +38,11 @@ def _state(stage: Stage, folders: Folders) -> str:
     return "complete" if record.complete else "begun"
 
 
-def _what(stage: Stage, recipe: RecipeSettings, folders: Folders, parameters: dict[str, int]) -> str:
+def _what(stage: Stage, recipe: RecipeSettings, parameters: dict[str, int]) -> str:
     if not isinstance(stage, FitStage):
         axes = stage.axes or recipe.volumes[stage.volume].axes
         return f"{', '.join(stage.networks)} on {stage.volume} along {', '.join(axes)}"
-    settings = fit_settings(recipe, stage, folders.stages)
+    settings = fit_settings(recipe, stage, None)
     network, training, crops = settings.network, settings.training, settings.crops
     steps = training.epochs * -(-crops.per_epoch // training.batch)
     volumes = ", ".join(use.volume for use in stage.volumes)

@@ -43,12 +43,16 @@ class Folders:
         Raises:
             OutputError: it cannot be moved.
         """
-        former = self._former(record)
+        former, folder = self._former(record), self.stage(record.name)
+        kept = read_stage(former)
         try:
-            if former.exists():  # the same work, less far: it was begun again and left
+            if kept is not None and kept.complete and not record.complete:
+                shutil.rmtree(folder)  # the same work, less far
+                return
+            if former.exists():
                 shutil.rmtree(former)
             former.parent.mkdir(exist_ok=True)
-            self.stage(record.name).rename(former)
+            folder.rename(former)
         except OSError as error:
             raise OutputError(f"{former}: cannot be made ({error.strerror}); make room there and run again") from error
         logger.warning("the former result of %s is kept as %s; delete it when it is not needed", record.name, former)
@@ -59,6 +63,7 @@ class Folders:
         there = read_stage(former)
         if there is None or there.key != record.key:
             return None
+        self.stages.mkdir(exist_ok=True)
         former.rename(self.stage(record.name))
         return there
 

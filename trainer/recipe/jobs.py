@@ -15,8 +15,10 @@ TABLES = ("crops", "augmentation", "training", "validation")
 EVALUATION, PSEUDO_LABELS = "evaluation.json", "pseudo_labels.json"
 
 
-def fit_settings(recipe: RecipeSettings, stage: FitStage, stages: Path) -> FitSettings:
+def fit_settings(recipe: RecipeSettings, stage: FitStage, stages: Path | None) -> FitSettings:
     """The settings of the fit `stage`; `stages` holds the folders of the stages.
+
+    Without `stages` nothing is read, and what earlier stages will have made is named after them.
 
     Raises:
         ConfigError: a key of the stage's tables is unknown, a value is out of its range, or they do not fit together.
@@ -30,7 +32,7 @@ def fit_settings(recipe: RecipeSettings, stage: FitStage, stages: Path) -> FitSe
         "seed": _own_seed(recipe.seed, stage.name),
         "voxel_size_um": recipe.voxel_size_um,
         "network": recipe.networks[stage.network].model_dump(),
-        "start_from": stages / stage.start_from if stage.start_from else None,
+        "start_from": (stages or Path()) / stage.start_from if stage.start_from else None,
         "volumes": [volume.model_dump() for volume in volumes],
         **tables,
     }
@@ -51,23 +53,30 @@ def best_threshold(folder: Path) -> float:
         raise ModelError(f"{path}: is damaged ({error}); delete {folder} and run the recipe again") from error
 
 
-def _used_volume(recipe: RecipeSettings, use: VolumeUse, stages: Path, role: str) -> VolumeSettings:
+def _used_volume(recipe: RecipeSettings, use: VolumeUse, stages: Path | None, role: str) -> VolumeSettings:
     changes: dict[str, Any] = {"role": role, "weight": use.weight}
     if use.volume in recipe.volumes:
         return volume_settings(recipe, use.volume).model_copy(update=changes)
     stage = recipe.stage(use.volume)
     assert isinstance(stage, PseudoLabelStage)
     volume = volume_settings(recipe, stage.volume)
-    labels, slices = _label_file(stages / stage.name, use.threshold)
+    labels, slices = (Path(stage.name), None) if stages is None else _label_file(stages / stage.name, use.threshold)
     changes |= {"labels": labels, "pseudo_labels": True, "name": use.volume, "slices": slices or volume.slices}
     return volume.model_copy(update=changes)
 
 
-def _label_file(folder: Path, threshold: float | None) -> tuple[Path, tuple[int, int] | None]:
-    """The label file of a pseudo-label stage and its planes; a name and None where it has not been run yet."""
+def has_label_files(folder: Path) -> bool:
+    """Whether the folder of a pseudo-label stage has all the label files that it should."""
+    try:
+        files = json.loads((folder / PSEUDO_LABELS).read_text(encoding="utf-8"))["files"].values()
+        return all((folder / file["name"]).exists() for file in files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _label_file(folder: Path, threshold: float | None) -> tuple[Path, tuple[int, int]]:
+    """The label file of a pseudo-label stage, and its planes."""
     path = folder / PSEUDO_LABELS
-    if not path.exists():
-        return folder / "labels.tif", None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         files = {float(key): str(file["name"]) for key, file in facts["files"].items()}

@@ -23,5 +23,5 @@ def load_recipe(path: Path, *, data: Path | None = None, seed: int | None = None
     recipe = recipe.resolved_from(folder)
     for stage in recipe.stages:
         if isinstance(stage, FitStage):
-            fit_settings(recipe, stage, Path("stages"))
+            fit_settings(recipe, stage, None)
     return recipe

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,10 @@ def read_stage(folder: Path) -> StageRecord | None:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         facts.pop("key")
-        return StageRecord(**facts)
+        record = StageRecord(**facts)
+        if not all(isinstance(table, dict) for table in (record.settings, record.inputs, record.result)):
+            raise ValueError("settings, inputs and result are not tables")
+        return replace(record, complete=bool(record.complete), seconds=float(record.seconds))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: is damaged ({error}); delete the folder {folder} to run the stage anew") from error
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from filelock import FileLock, Timeout
 
 from sennet_engine.errors import OutputError
+from sennet_trainer.folder_lock import LOCK, alone_in
 from sennet_trainer.labelled_volume import cached_volume
 from sennet_trainer.processes import only_main
 from sennet_trainer.recipe.folders import Folders
@@ -23,7 +23,7 @@ from sennet_trainer.recipe.stages import Observer as StageObserver
 from sennet_trainer.recipe.stages import prepared
 from sennet_trainer.whole_file import write_whole
 
-RECIPE, LOCK = "recipe.json", ".lock"
+RECIPE = "recipe.json"
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ class Observer(StageObserver, Protocol):
     """Is told how a recipe goes."""
 
     def stage(self, name: str, state: str) -> None:
-        """A stage is looked at; `state` is one of `done already`, `runs`, `goes on`, `has changed and runs anew`."""
+        """A stage is looked at; `state` is one of `done already`, `runs`, `goes on`, `has changed and runs anew`,
+        `lacks files and runs anew`."""
 
     def result(self, record: StageRecord) -> None:
         """A stage is done."""
@@ -46,6 +47,7 @@ class Session:
     folders: Folders
     device: torch.device
     observer: Observer
+    threads: int
 
 
 def run_recipe(recipe: RecipeSettings, run: Path, *, device: torch.device, observer: Observer) -> list[StageRecord]:
@@ -61,7 +63,7 @@ def run_recipe(recipe: RecipeSettings, run: Path, *, device: torch.device, obser
         OutputError: the folder cannot be written, is no run of a recipe, or another process is at work in it.
     """
     with _alone_in(run, recipe):
-        session = Session(recipe, Folders(run), device, observer)
+        session = Session(recipe, Folders(run), device, observer, torch.get_num_threads())
         # All at once, so that labels that cannot be used are found before hours of training.
         only_main(lambda: _cache(recipe, session.folders))
         return [_run_stage(stage, session) for stage in recipe.stages]
@@ -73,6 +75,8 @@ def _run_stage(stage: Stage, session: Session) -> StageRecord:
         return begun
     folder = session.folders.stage(stage.name)
     started = time.monotonic()
+    # Stages before this one may have been done by another call, and threads decide the last bits of a prediction.
+    torch.set_num_threads(session.recipe.training.threads or session.threads)
     result = prepared(stage, session.recipe, session.folders).run(folder, session.device, session.observer)
     done = replace(begun, complete=True, seconds=begun.seconds + time.monotonic() - started, result=result)
     only_main(lambda: write_stage(folder, done))
@@ -83,14 +87,17 @@ def _run_stage(stage: Stage, session: Session) -> StageRecord:
 def _begun(stage: Stage, session: Session) -> StageRecord:
     """The record of the stage in its folder, after what stood there for another version of it is out of the way."""
     folder = session.folders.stage(stage.name)
-    wanted = prepared(stage, session.recipe, session.folders).record
-    there = read_stage(folder)
-    state = "runs" if there is None else "goes on"
+    ready = prepared(stage, session.recipe, session.folders)
+    wanted, there, state = ready.record, read_stage(folder), "goes on"
     if there is not None and there.key != wanted.key:
         logger.info("%s has changed: %s", stage.name, "; ".join(there.differences(wanted)[:5]))
         session.folders.set_aside(there)
         there, state = session.folders.brought_back(wanted), "has changed and runs anew"
+    elif there is None:
+        there, state = session.folders.brought_back(wanted), "runs"
     record = there or wanted
+    if record.complete and not ready.is_whole(folder):
+        record, state = replace(record, complete=False), "lacks files and runs anew"
     session.observer.stage(stage.name, "done already" if record.complete else state)
     write_stage(folder, record)
     return record
@@ -109,7 +116,7 @@ def _facts(recipe: RecipeSettings) -> bytes:
 
 @contextmanager
 def _alone_in(run: Path, recipe: RecipeSettings) -> Iterator[None]:
-    """The folder is this call's. The system lets go of the lock when a process ends, however it ends."""
+    """The folder is this call's, and holds its recipe."""
     with ExitStack() as stack:
         only_main(lambda: _enter(run, recipe, stack))
         yield
@@ -119,11 +126,5 @@ def _enter(run: Path, recipe: RecipeSettings, stack: ExitStack) -> None:
     there = {file.name for file in run.iterdir()} if run.is_dir() else set()
     if run.is_file() or (there and not there & {RECIPE, LOCK}):
         raise OutputError(f"{run}: holds files but no {RECIPE}, so no recipe has run there; choose another --out")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(FileLock(run / LOCK, timeout=0))
-        write_whole(run / RECIPE, _facts(recipe))
-    except Timeout as error:
-        raise OutputError(f"{run}: another process is at work there; wait for it, or choose another --out") from error
-    except OSError as error:
-        raise OutputError(f"{run}: cannot be written ({error.strerror}); choose another --out") from error
+    stack.enter_context(alone_in(run))
+    write_whole(run / RECIPE, _facts(recipe))

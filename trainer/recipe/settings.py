@@ -22,8 +22,13 @@ class RecipeVolume(Config):
 
     images: Path
     """Anything that the engine opens: a TIFF, a .npy file, a folder of slices."""
-    labels: Path
-    """0/1 or 0/255; a folder of slices may cover a part of the images' slices, and then only that part is used."""
+    labels: Path | None = None
+    """0/1 or 0/255; a folder of slices may cover a part of the images' slices, and then only that part is used. May be
+    absent with `allow_empty`."""
+    allow_empty: bool = False
+    """A volume without a labelled voxel is meant: a hard negative to train on."""
+    pseudo_labels: bool = False
+    """The labels hold pseudo-labels, as 2, from earlier work. Such a volume is trained on, not predicted or scored."""
     voxel_size_um: float | None = Field(None, gt=0)
     """Micrometres a pixel; absent: as the file tells, else as the recipe says."""
     label_fraction: float = Field(1.0, gt=0, le=1)
@@ -145,7 +150,9 @@ class RecipeSettings(Config):
     def resolved_from(self, folder: Path) -> "RecipeSettings":
         """The same recipe with every relative path taken from `folder`."""
         volumes = {
-            name: volume.model_copy(update={"images": folder / volume.images, "labels": folder / volume.labels})
+            name: volume.model_copy(
+                update={"images": folder / volume.images, "labels": volume.labels and folder / volume.labels}
+            )
             for name, volume in self.volumes.items()
         }
         networks = {name: network.resolved_from(folder) for name, network in self.networks.items()}

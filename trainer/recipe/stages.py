@@ -10,15 +10,17 @@ from typing import Any, Protocol
 import torch
 
 from sennet_engine.errors import ModelError, OutputError
+from sennet_trainer.beginning import SharedInputs
 from sennet_trainer.fit import Observer as FitObserver
 from sennet_trainer.fit import fit
 from sennet_trainer.labelled_volume import LabelledVolume, cached_volume
+from sennet_trainer.network_settings import is_file_of_weights
 from sennet_trainer.prediction.evaluation import DEFAULT_THRESHOLDS, Scoring, evaluate
 from sennet_trainer.prediction.pseudo_labels import pseudo_label
 from sennet_trainer.prediction.task import prediction_task
 from sennet_trainer.processes import only_main
 from sennet_trainer.recipe.folders import Folders
-from sennet_trainer.recipe.jobs import best_threshold, fit_settings, volume_settings
+from sennet_trainer.recipe.jobs import EVALUATION, best_threshold, fit_settings, has_label_files, volume_settings
 from sennet_trainer.recipe.record import StageRecord
 from sennet_trainer.recipe.settings import EvaluateStage, FitStage, PseudoLabelStage, RecipeSettings, Stage
 from sennet_trainer.run_folder import NETWORK
@@ -42,10 +44,18 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A stage that could run: what decides its result, and what runs it in its folder and returns its figures."""
+    """A stage that could run.
+
+    Attributes:
+        record: what decides its result.
+        run: runs it in its folder and returns its figures; where files of a done one are missing, makes them anew.
+        is_whole: whether the folder of a done one has the files that `run` makes anew. A lost network is said to be
+            lost where it is needed: to train it again may take days.
+    """
 
     record: StageRecord
     run: Callable[[Path, torch.device, Observer], dict[str, Any]]
+    is_whole: Callable[[Path], bool] = lambda _folder: True
 
 
 def prepared(stage: Stage, recipe: RecipeSettings, folders: Folders) -> Prepared:
@@ -63,17 +73,23 @@ def _prepared_fit(stage: FitStage, recipe: RecipeSettings, folders: Folders) -> 
     facts["training"] = {key: value for key, value in facts["training"].items() if key not in FREE}
     inputs: dict[str, str] = {}
     for volume, table in zip(settings.volumes, facts["volumes"], strict=True):
-        table |= dict.fromkeys(PLACES)
-        inputs |= _content(cached_volume(volume, folders.cache), role=volume.role)
+        cached = cached_volume(volume, folders.cache)
+        table |= dict.fromkeys(PLACES) | {"voxel_size_um": cached.voxel_size_um}
+        inputs |= _content(cached, role=volume.role)
     if stage.start_from:
         inputs |= _networks([stage.start_from], folders)
+    weights = settings.network.encoder_weights
+    if weights is not None and is_file_of_weights(weights):
+        facts["network"]["encoder_weights"] = None
+        inputs["encoder weights"] = _sha256(Path(weights))
+
+    shared = SharedInputs(folders.cache, inputs)
 
     def run(folder: Path, device: torch.device, observer: Observer) -> dict[str, Any]:
         with observer.fits(stage.name) as told:
             try:
-                progress = fit(settings, folder, device=device, observer=told, cache=folders.cache)
+                progress = fit(settings, folder, device=device, observer=told, shared=shared)
             except OutputError as error:
-                # What lies there was begun from files of another place or date, though of the same content.
                 raise OutputError(f"{error}\n  in a recipe: delete {folder} to train this stage anew") from error
         last = asdict(progress.rows[-1])
         return {"epochs": progress.epochs, "loss": last["loss"], "best_surface_dice": progress.best_surface_dice}
@@ -106,7 +122,7 @@ def _prepared_pseudo_label(stage: PseudoLabelStage, recipe: RecipeSettings, fold
             "met": found.met,
         }
 
-    return Prepared(StageRecord(stage.name, stage.kind, facts, inputs), run)
+    return Prepared(StageRecord(stage.name, stage.kind, facts, inputs), run, has_label_files)
 
 
 def _prepared_evaluate(stage: EvaluateStage, recipe: RecipeSettings, folders: Folders) -> Prepared:
@@ -127,7 +143,7 @@ def _prepared_evaluate(stage: EvaluateStage, recipe: RecipeSettings, folders: Fo
         )  # fmt: skip
         return {"best_threshold": found.best_threshold, **found.at}
 
-    return Prepared(StageRecord(stage.name, stage.kind, facts, inputs), run)
+    return Prepared(StageRecord(stage.name, stage.kind, facts, inputs), run, _has_scores)
 
 
 _PREPARE: dict[str, Callable[[Any, RecipeSettings, Folders], Prepared]] = {
@@ -135,6 +151,10 @@ _PREPARE: dict[str, Callable[[Any, RecipeSettings, Folders], Prepared]] = {
     "pseudo_label": _prepared_pseudo_label,
     "evaluate": _prepared_evaluate,
 }
+
+
+def _has_scores(folder: Path) -> bool:
+    return (folder / EVALUATION).exists()
 
 
 def _use_of(volume: VolumeSettings) -> dict[str, Any]:
