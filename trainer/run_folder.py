@@ -131,9 +131,9 @@ def save_network(
     save_tensors(run / NETWORK, segmenter.state_dict(), facts)
 
 
-def new_record(settings: FitSettings, inputs: dict[str, str], content: dict[str, str]) -> RunRecord:
+def new_record(settings: FitSettings, inputs: dict[str, str], content: dict[str, str] | None = None) -> RunRecord:
     """The record of a run that has not begun; `inputs` and `content` as in `RunRecord`."""
-    return RunRecord(settings=settings, versions=_versions(), inputs=inputs, complete=False, content=content)
+    return RunRecord(settings=settings, versions=_versions(), inputs=inputs, complete=False, content=content or {})
 
 
 def run_to_go_on_with(run: Path, new: RunRecord, *, overwrite: bool) -> RunRecord | None:

@@ -126,3 +126,23 @@ def test_a_file_is_not_replaced_unasked(command, tmp_path, tree):
     ran = command("sennet-bench", "drop-branches", labels, out, "--keep", 0.85, "--overwrite")
     assert ran.code == 0
     assert tifffile.imread(out).shape == tree.shape
+
+
+def test_the_dense_labels_are_never_replaced(command, tmp_path, tree):
+    """Not even with --overwrite: they are what nobody could make again."""
+    path = saved(tmp_path, tree)
+    before = path.read_bytes()
+    ran = command("sennet-bench", "drop-branches", path, path, "--keep", 0.5, "--overwrite")
+    assert ran.code == 2
+    assert "the dense labels themselves" in ran.err
+    assert path.read_bytes() == before
+
+
+def test_labels_that_are_no_mask_are_refused(command, tmp_path, tree):
+    """A label of its own kind would become a vessel like the others."""
+    labels = tree.astype(np.uint8)
+    labels[0, 0, 0] = 7
+    tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
+    ran = command("sennet-bench", "drop-branches", tmp_path / "labels.tif", tmp_path / "out.tif", "--keep", 0.5)
+    assert ran.code == 2
+    assert "got the values 0, 1, 7, expected a mask" in ran.err

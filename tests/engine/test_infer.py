@@ -93,6 +93,17 @@ def test_an_output_folder_is_replaced_only_when_asked_and_only_if_it_is_ours(
     assert (tmp_path / "o" / "notes.txt").exists()
 
 
+def test_a_voxel_size_that_training_showed_is_no_surprise(command, volume, identity_bundle):
+    """A model that saw 50 µm crops magnified to look like 48 to 92 µm is ready for 63 µm."""
+    card = json.loads((identity_bundle / "model.json").read_text())
+    (identity_bundle / "model.json").write_text(json.dumps(card | {"shown_voxel_sizes_um": [48.0, 92.0]}))
+    ran = command("sennet-infer", volume, "--model", identity_bundle, "--voxel-size", 63.08)
+    assert ran.code == 0
+    assert "warning" not in ran.err
+    ran = command("sennet-infer", volume, "--model", identity_bundle, "--voxel-size", 200, "--overwrite")
+    assert "trained for 48 to 92 µm" in ran.err
+
+
 def test_a_voxel_size_unlike_the_models_is_said(command, volume, identity_bundle):
     """Voxels of another size than the model was trained for give a warning, and it stays in the summary."""
     ran = command("sennet-infer", volume, "--model", identity_bundle, "--voxel-size", 63.08)

@@ -102,6 +102,7 @@ def test_a_bundle_says_what_it_is_and_holds_what_it_says(command, phantoms, tmp_
     assert ran.code == 0, ran.err
     card = open_bundle(tmp_path / "lite0.model").card
     assert (card.name, card.encoder, card.voxel_size_um) == ("lite0", "tu-tf_efficientnet_lite0", 50)
+    assert card.shown_voxel_sizes_um == pytest.approx((50 / 1.1, 50 / 0.9))
     assert card.trained_on == ["phantom/image.tif"]
     assert card.tiling.stride == 8
     assert len(card.tiling.sides) > 3

@@ -156,3 +156,21 @@ def test_shift_is_a_share_of_the_crop_that_comes_out() -> None:
 def test_crop_without_a_warp_is_cut_exactly() -> None:
     """With shift_scale_rotate = 0 there is no margin to cut away."""
     assert augmentation_of(AugmentationSettings(shift_scale_rotate=0)).cut_side == SIDE
+
+
+def test_a_target_magnifies_every_crop() -> None:
+    """Also those that are not moved: a square of 40 pixels at 25 µm is one of 20 at 50 µm."""
+    settings = AugmentationSettings.model_validate(STILL | {"target_voxel_size_um": 50.0})
+    augmentation = Augmentation(settings, side=SIDE, voxel_size_um=25.0)
+    square = np.zeros((augmentation.cut_side,) * 2, np.uint8)
+    middle = augmentation.cut_side // 2
+    square[middle - 20 : middle + 20, middle - 20 : middle + 20] = 1
+    _, labels = augmentation(square * np.uint8(100), square, np.random.default_rng(1))
+    assert labels.shape == (SIDE, SIDE)
+    assert np.sqrt(labels.sum()) == pytest.approx(20, abs=1)
+
+
+def test_a_magnification_that_would_cut_huge_crops_is_refused() -> None:
+    """A slip of the finger shall not ask for hundreds of gigabytes."""
+    with pytest.raises(ValueError, match=r"0\.05 <= smallest"):
+        AugmentationSettings(scale=(0.001, 1.05))

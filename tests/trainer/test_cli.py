@@ -56,7 +56,8 @@ def test_fit_leaves_a_run_and_then_says_that_it_is_complete(
     assert first.code == 0, first.err
     assert "epoch   2" in first.err
     names = {path.name for path in (tmp_path / "runs/tiny").iterdir()}
-    assert names == {"run.json", "checkpoint.safetensors", "network.safetensors", "metrics.csv", "curve.png", "cache"}
+    files = {"run.json", "checkpoint.safetensors", "network.safetensors", "metrics.csv", "curve.png", "cache"}
+    assert names == files | {".lock"}
     again = command("sennet-train", "fit", config, "--device", "cpu")
     assert again.code == 0
     assert "complete already" in again.out

@@ -12,7 +12,9 @@ from sennet_engine.errors import ConfigError, VolumeError
 from sennet_trainer.augmentation_settings import AugmentationSettings
 from sennet_trainer.fit import fit
 from sennet_trainer.inputs import check_inputs
+from sennet_trainer.network import build_segmenter
 from sennet_trainer.settings import FitSettings, load_fit_settings
+from sennet_trainer.trial import check_sides
 
 from .conftest import CPU, Silent, tubes_zyx
 
@@ -137,6 +139,19 @@ def test_parts_of_one_crop_are_refused_where_batch_norm_cannot_take_them(
     )
     with pytest.raises(ConfigError, match=r"a step of one crop"):
         fit(settings, tmp_path / "run", device=CPU, observer=Silent())
+
+
+def test_one_crop_for_each_process_is_refused_where_batch_norm_cannot_take_it(settings_of: SettingsOf) -> None:
+    """A batch of two is one crop for each of two processes: said before the first step, not after hours."""
+    settings = settings_of(
+        network={"encoder": "resnet18", "decoder": "DeepLabV3Plus"},
+        crops={"side": 64, "per_epoch": 4},
+        training={"epochs": 1, "batch": 2},
+    )
+    segmenter = build_segmenter(settings.network)
+    check_sides(segmenter, settings)
+    with pytest.raises(ConfigError, match=r"a step of one crop for one of 2 process"):
+        check_sides(segmenter, settings, processes=2)
 
 
 def test_validation_planes_too_small_for_the_decoder_are_refused(

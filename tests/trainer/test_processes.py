@@ -143,6 +143,7 @@ def test_two_processes_leave_the_run_that_one_leaves(together: Path) -> None:
     assert trained.scores
     assert {path.name for path in (together / "averaged").iterdir()} == {
         "run.json", "checkpoint.safetensors", "network.safetensors", "metrics.csv", "curve.png", "cache",
+        ".lock",
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from sennet_engine.card import Threshold
 from sennet_engine.errors import ModelError, OutputError, SennetError
 from sennet_trainer.beginning import SharedInputs
 from sennet_trainer.fit import fit
+from sennet_trainer.folder_lock import alone_in
 from sennet_trainer.run_folder import load_run
 from sennet_trainer.settings import FitSettings
 
@@ -203,3 +204,31 @@ def test_networks_of_earlier_versions_are_read(settings_of: SettingsOf, tmp_path
     path.write_bytes(save(load_file(path), metadata={key: json.dumps(value) for key, value in facts.items()}))
     before = load_run(tmp_path / "run")
     assert (before.epoch, before.scores, before.threshold) == (now.epoch, now.scores, now.threshold)
+
+
+def test_one_training_at_a_time_works_in_a_folder(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Another one would write the same checkpoint."""
+    with alone_in(tmp_path / "run"), pytest.raises(OutputError, match="another process is at work there"):
+        fit(settings_of(training=ONE_EPOCH), tmp_path / "run", device=CPU, observer=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_kill_while_a_run_is_replaced_leaves_a_run(
+    settings_of: SettingsOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record goes last, so that the same command is not told that the folder is nobody's."""
+    fit(settings_of(training=ONE_EPOCH), tmp_path / "run", device=CPU, observer=Silent())
+
+    unlink = Path.unlink
+
+    def killed_after_it(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", killed_after_it)
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings_of(training=ONE_EPOCH), tmp_path / "run", device=CPU, observer=Silent(), overwrite=True)
+    monkeypatch.undo()
+    observer = Silent()
+    fit(settings_of(training=ONE_EPOCH), tmp_path / "run", device=CPU, observer=observer, overwrite=True)
+    assert len(observer.rows) == 1
