@@ -131,7 +131,7 @@ def _set_axes(axes: Axes, chart: Chart) -> None:
         missing = max(0.0, SMALLEST_SPAN - (high - low)) / 2
         low, high = max(low - missing, -0.02), min(high + missing, 1.02)
     elif low > 0:
-        low = 0.0
+        low, high = 0.0, 1.05 * high
     axes.set_ylim(low, high)
 
 
