@@ -8,7 +8,7 @@ from sennet_engine.errors import ConfigError
 ARMS = {
     "arm_dense": "dense only",
     "arm_sparse": "+ sparse labels as they are",
-    "arm_pseudo": "+ pseudo-labels, 85 % first (the seed's order)",
+    "arm_pseudo": "+ pseudo-labels, 85 % first (the third place's order)",
     "arm_reverse": "+ pseudo-labels, 65 % first (the reverse)",
     "arm_at_once": "+ pseudo-labels, both at once",
     "arm_full": "+ full labels",

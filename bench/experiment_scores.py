@@ -28,6 +28,11 @@ Kind = TypeVar("Kind", bound=Result)
 class ArmScore:
     """How good an arm is on a test volume, at the threshold that is best on the validation volume; 0 to 1.
 
+    Attributes:
+        part, seed, arm, volume: which.
+        best_surface_dice: at the threshold that is best on the test volume itself. No fair score: the distance to
+            `surface_dice` is what the choice of the threshold cost.
+
     A score is None where it is 0 / 0.
     """
 
@@ -40,6 +45,7 @@ class ArmScore:
     dice: float | None
     precision: float | None
     recall: float | None
+    best_surface_dice: float | None
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,11 @@ def added_labels(jobs: Sequence[Job]) -> list[AddedLabels]:
     return [_added_labels(job, stage) for job in jobs for stage in LABELS]
 
 
-def score_table(scores: Sequence[ArmScore]) -> str:
-    """Surface Dice by arm (row) and test volume (column) of one part: the mean, and each seed; Markdown."""
+def score_table(scores: Sequence[ArmScore], value: Callable[[ArmScore], float | None]) -> str:
+    """`value` by arm (row) and test volume (column) of one part: the mean, and each seed; Markdown."""
 
     def cell(arm: str, volume: str) -> str:
-        return _mean_and_each([s.surface_dice for s in scores if (s.arm, s.volume) == (arm, volume)])
+        return _mean_and_each([value(score) for score in scores if (score.arm, score.volume) == (arm, volume)])
 
     rows = [[name, *(cell(arm, volume) for volume in TESTS)] for arm, name in ARMS.items()]
     return _table(["trained on", *TESTS.values()], rows)
@@ -118,9 +124,10 @@ def experiment_json(scores: Sequence[ArmScore], labels: Sequence[AddedLabels]) -
 
 def _arm_score(job: Job, arm: str, volume: str) -> ArmScore:
     path = job.stage(score_stage(arm, volume)) / EVALUATION
-    at = _read(path, Evaluation).at
+    found = _read(path, Evaluation)
     names = ("threshold", "surface_dice", "dice", "precision", "recall")
-    return ArmScore(job.part, job.seed, arm, volume, **{name: at[name] for name in names})
+    best = max((row.surface_dice for row in found.rows), default=None)
+    return ArmScore(job.part, job.seed, arm, volume, **{name: found.at[name] for name in names}, best_surface_dice=best)
 
 
 def _added_labels(job: Job, stage: str) -> AddedLabels:

@@ -95,10 +95,12 @@ def test_arms_differ_in_their_labels_alone(recipe):
 
 def test_the_table_shows_the_mean_and_each_seed(jobs):
     """A row for each arm, a column for each test volume."""
-    lines = score_table(arm_scores(jobs)).splitlines()
+    lines = score_table(arm_scores(jobs), lambda score: score.surface_dice).splitlines()
     assert len(lines) == 2 + len(ARMS)
     cell = "0.110 (0.100 0.120)"
     assert lines[2] == f"| dense only | {cell} | {cell} | {cell} |"
+    best = score_table(arm_scores(jobs), lambda score: score.best_surface_dice).splitlines()
+    assert "0.600 (0.600 0.600)" in best[2]
 
 
 def test_added_labels_are_held_against_the_truth_in_the_used_planes(jobs):
