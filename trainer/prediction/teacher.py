@@ -108,7 +108,7 @@ def _described_run(path: Path) -> Teacher:
         path=path,
         sha256=hashlib.sha256((path / NETWORK).read_bytes()).hexdigest(),
         side=side,
-        halo=side // HALO_SHARE // stride * stride,
+        halo=_halo(side, stride),
         stride=stride,
         threshold=trained.threshold,
         voxel_size_um=trained.voxel_size_um,
@@ -154,3 +154,9 @@ def _written(path: Path, facts: dict[str, Any]) -> Path:
 
 RUN = _Kind(RECORD, _described_run, _loaded_run, _threshold_beside_run)
 BUNDLE = _Kind(CARD_NAME, _described_bundle, _loaded_bundle, _threshold_on_card)
+
+
+def _halo(side: int, stride: int) -> int:
+    """An eighth of the side in whole strides, and one stride at least, where the tile is larger than two."""
+    wanted = max(side // HALO_SHARE // stride, 1) * stride
+    return wanted if 2 * wanted < side else 0

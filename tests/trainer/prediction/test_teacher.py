@@ -60,6 +60,8 @@ def test_a_run_is_tiled_as_it_was_trained(settings_of: SettingsOf, tmp_path: Pat
     assert teacher.sha256 == hashlib.sha256((run / "network.safetensors").read_bytes()).hexdigest()
     tiled = untrained_run(settings_of(validation={"tile": 104}), tmp_path / "tiled")
     assert (teacher_from_path(tiled).side, teacher_from_path(tiled).halo) == (104, 8)
+    small = untrained_run(settings_of(validation={"tile": 56}), tmp_path / "small")
+    assert teacher_from_path(small).halo == 8  # one stride, where an eighth is less: abutting tiles show seams
 
 
 def test_a_run_predicts_with_its_own_network(settings_of: SettingsOf, tmp_path: Path) -> None:
