@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from sennet_trainer.network import build_segmenter
+from sennet_trainer.network_settings import NetworkSettings
 from sennet_trainer.run_folder import load_run
 
-from .conftest import tubes_zyx
+from .conftest import TINY_NETWORK, tubes_zyx
 
 RECIPE = """
 name = "small"
@@ -120,6 +122,16 @@ def test_a_recipe_runs_its_stages_once(command: Command, kidneys: Path, tmp_path
     again = command("sennet-train", "run", kidneys / "recipe.toml", "--out", run)
     assert again.code == 0, again.err
     assert stages_run(again.err) == []
+
+
+def test_a_dry_run_lists_the_stages_and_writes_nothing(command: Command, kidneys: Path, tmp_path: Path) -> None:
+    """With the parameters that each network will have, and the steps that it will take."""
+    ran = command("sennet-train", "run", kidneys / "recipe.toml", "--out", tmp_path / "run", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert [line.split()[:4][-1] for line in ran.out.splitlines()] == ["first", "label", "second", "score"]
+    weights = sum(one.numel() for one in build_segmenter(NetworkSettings.model_validate(TINY_NETWORK)).parameters())
+    assert f"({weights / 1e6:.1f} M), 64 px, 2 epochs = 8 steps of 4" in ran.out
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_real_label_is_never_removed(command: Command, kidneys: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from sennet_engine.errors import ConfigError
 from sennet_trainer.encoder_weights import load_encoder_weights
 from sennet_trainer.inputs import check_inputs
-from sennet_trainer.network import build_segmenter
+from sennet_trainer.network import FULL_DEPTH, build_segmenter
 from sennet_trainer.network_settings import is_file_of_weights
 from sennet_trainer.recipe.folders import Folders
 from sennet_trainer.recipe.jobs import fit_settings, volume_settings
@@ -56,7 +56,9 @@ def _check_fit(recipe: RecipeSettings, stage: FitStage) -> int:
     try:
         for volume in settings.volumes:
             settings.augmentation.scale_for(volume.voxel_size_um or settings.voxel_size_um)
-        with torch.device("meta"):  # shapes alone: a network of 200 million weights answers within a second
+        # Shapes alone, so that a network of 200 million weights answers within a second. In shorter encoders the stages
+        # that nothing reads are found by their gradients, which shapes do not have.
+        with torch.device("meta" if settings.network.encoder_depth == FULL_DEPTH else "cpu"):
             segmenter = build_segmenter(settings.network)
             check_sides(segmenter, settings)
             for shape_yx in check_inputs(settings):
