@@ -75,7 +75,7 @@ def build_segmenter(settings: NetworkSettings) -> Segmenter:
             classes=1,
             **settings.decoder_options,
         )
-    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, NotImplementedError) as error:
+    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
         raise ConfigError(
             f"network: {settings.decoder} with the encoder {settings.encoder!r} at depth {settings.encoder_depth} and "
             f"the options {settings.decoder_options} cannot be built: {error}; change one of them"

@@ -78,28 +78,29 @@ class FitStage(Config):
     """Keys that differ from the recipe's table of that name."""
 
 
-class PseudoLabelStage(Config):
-    """Predict a volume, and add what is found above a threshold to its labels."""
+class PredictionStage(Config):
+    """What stages have in common that predict a volume."""
 
-    kind: Literal["pseudo_label"]
     name: Name
     volume: Name
     networks: list[Name] = Field(min_length=1)
     """Earlier fit stages, whose mean probability is taken."""
     axes: Axes | None = None
     """Predict along these axes; absent: the volume's."""
+
+
+class PseudoLabelStage(PredictionStage):
+    """Predict a volume, and add what is found above a threshold to its labels."""
+
+    kind: Literal["pseudo_label"]
     thresholds: Thresholds | None = None
     """Given thresholds, one label file each; absent: the one that meets the volume's `label_fraction` best."""
 
 
-class EvaluateStage(Config):
+class EvaluateStage(PredictionStage):
     """Predict a labelled volume, and score the mean probability at many thresholds."""
 
     kind: Literal["evaluate"]
-    name: Name
-    volume: Name
-    networks: list[Name] = Field(min_length=1)
-    axes: Axes | None = None
     thresholds: Thresholds | None = None
     """Thresholds of the sweep; absent: a grid from 0.02 to 0.95."""
     threshold: Annotated[float, Field(ge=0.001, le=0.999)] | Name | None = None
