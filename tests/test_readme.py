@@ -74,7 +74,7 @@ def test_the_settings_in_the_readme_and_the_recipes_are_valid(tmp_path):
     """A person who copies them gets past the first check."""
     (tmp_path / "mine.toml").write_text(blocks("toml")[0], encoding="utf-8")
     assert load_fit_settings(tmp_path / "mine.toml").name == "mine"
-    assert load_fit_settings(ROOT / "recipes" / "builtin.toml").name == "builtin"  # the others: test_recipe_settings.py
+    assert load_fit_settings(ROOT / "recipes" / "builtin.toml").name == "builtin"  # the others: tests/trainer/recipe
 
 
 def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from sennet_engine.errors import ConfigError
 from sennet_trainer.recipe.jobs import fit_settings
 from sennet_trainer.recipe.load import load_recipe
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPES = Path(__file__).parents[3] / "recipes"
 
 SMALL = """
 name = "small"
