@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sennet_engine.card import ModelCard
+from sennet_engine.card import ModelCard, Precision
 from sennet_engine.config import validated
 from sennet_engine.errors import ConfigError, ModelError
 
@@ -20,13 +20,14 @@ class Bundle:
     path: Path
     card: ModelCard
 
-    @property
-    def onnx_name(self) -> str:
-        """The name of the bundle's fp32 ONNX file. Raises ModelError where it has none."""
-        for name, file in self.card.files.items():
-            if file.kind == "onnx" and file.precision == "fp32":
-                return name
-        raise ModelError(f"{self.path}: its card names no fp32 ONNX file; export the model again with sennet-export")
+    def onnx_name(self, precision: Precision = "fp32") -> str:
+        """The name of the bundle's ONNX file in `precision`. Raises ModelError where it has none."""
+        names = {file.precision: name for name, file in self.card.files.items() if file.kind == "onnx"}
+        if precision not in names:
+            held = ", ".join(sorted(names)) or "none"
+            how = "export the model again with sennet-export" + ("" if precision == "fp32" else f" --{precision}")
+            raise ModelError(f"{self.path}: holds no {precision} ONNX file (it holds {held}); {how}")
+        return names[precision]
 
     def verified_bytes(self, name: str) -> bytes:
         """The bytes of one of the bundle's files. Raises ModelError unless they have the sha256 of the card."""
@@ -44,7 +45,9 @@ class Bundle:
 
 
 def open_bundle(path: Path) -> Bundle:
-    """Read the card of the bundle at `path` and check every file against it.
+    """Read the card of the bundle at `path` and check its weights and graphs against it.
+
+    Engines, which may be large and of which one at most is used, are checked when they are loaded.
 
     Raises:
         ModelError: no bundle there, a file is missing or changed, weights that are not safetensors, or a graph that
@@ -53,8 +56,8 @@ def open_bundle(path: Path) -> Bundle:
     card = read_card(path)
     bundle = Bundle(path, card)
     for name, file in card.files.items():
-        content = bundle.verified_bytes(name)
-        CHECKS[file.kind](path / name, content)
+        if file.kind in CHECKS:
+            CHECKS[file.kind](path / name, bundle.verified_bytes(name))
     return bundle
 
 
@@ -99,4 +102,4 @@ def _refuse_external_data(path: Path, content: bytes) -> None:
         raise ModelError(f"{path}: keeps weights in other files, expected all in one; export the model again")
 
 
-CHECKS = {"weights": _refuse_pickle, "onnx": _refuse_external_data}
+CHECKS = {"weights": _refuse_pickle, "onnx": _refuse_external_data, "engine-onnx": _refuse_external_data}

@@ -31,8 +31,11 @@ class TileNormalisation(Config):
 Normalisation = Annotated[FixedNormalisation | TileNormalisation, Field(discriminator="kind")]
 
 
+HaloAgainst = Literal["whole plane", "neighbouring tiles"]
+
+
 class HaloError(Config):
-    """Largest and mean difference to the whole plane, in grey levels, `distance` pixels and more from a tile's edge."""
+    """How much a tile differs from what surrounds it, in grey levels, `distance` pixels and more from its edge."""
 
     distance: int = Field(ge=0)
     largest: int = Field(ge=0, le=255)
@@ -50,6 +53,7 @@ class Tiling(Config):
         exact: whether a tile with this halo answers as the whole plane does, within `halo_tolerance`, as measured.
         halo_tolerance: grey levels of the uint8 probability.
         halo_error: the measured error by distance to the edge.
+        halo_against: what tiles were compared with: networks for one tile side cannot be shown a whole plane.
     """
 
     stride: int = Field(ge=1)
@@ -59,6 +63,7 @@ class Tiling(Config):
     exact: bool
     halo_tolerance: int = Field(1, ge=0, le=255)
     halo_error: list[HaloError] = []
+    halo_against: HaloAgainst = "whole plane"
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Tiling":
@@ -79,29 +84,60 @@ class Threshold(Config):
     high: float | None = None
 
 
-class Parity(Config):
-    """What the gate measured of a file against the trained network, on the tiles named in `tiles`; in grey levels.
+Precision = Literal["fp32", "fp16", "int8"]
+Kind = Literal["weights", "onnx", "engine-onnx", "engine", "golden"]
 
-    `largest_by_side` has the largest difference for every tile side that the card offers.
+
+class Parity(Config):
+    """What the gate measured of a file: how far its answers are from those of `against`, at worst over `runtimes`.
+
+    Attributes:
+        against: what the answers were compared with.
+        tiles: where the tiles are from, and their side.
+        tile_count: tiles of that side.
+        runtimes: what computed the file's answers.
+        largest_difference, mean_difference: of the uint8 probabilities, in grey levels.
+        largest_logit_difference, mean_logit_difference: before the sigmoid.
+        flipped_share: share of the pixels that are on the other side of the threshold.
+        surface_dice: of the masks, against those of `against`; absent where both are empty.
+        largest_by_side: the largest difference for every tile side that the card offers, and for that of `tiles`.
     """
 
     against: str
     tiles: str
     tile_count: int = Field(ge=1)
+    runtimes: list[str] = []
     largest_difference: int = Field(ge=0, le=255)
     mean_difference: float = Field(ge=0)
+    largest_logit_difference: float | None = Field(None, ge=0)
+    mean_logit_difference: float | None = Field(None, ge=0)
     flipped_share: float = Field(ge=0, le=1)
+    surface_dice: float | None = Field(None, ge=0, le=1)
     largest_by_side: dict[int, int] = {}
 
 
 class ModelFile(Config):
-    """One file of the bundle. `precision` is that of the arithmetic; weights have no parity of their own."""
+    """One file of the bundle.
+
+    Attributes:
+        kind: weights are safetensors for training on; engine-onnx is a graph that engines alone are built from; an
+            engine has its facts in a file of its own beside it (see `engine_file`); golden are tiles with the answers
+            that it must give.
+        precision: that of the arithmetic, in files that are computed.
+        parity: of ONNX files. An engine's is that of the ONNX file it was built from.
+        kept: operators that stay in float32 (fp16) or in float (int8), counted by the reason.
+        at_fault: those of them that were found by the gate: it refused the file without them.
+        largest_activation: the largest magnitude of any tensor on the calibration tiles; half precision ends at 65504.
+    """
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
-    kind: Literal["weights", "onnx"]
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    kind: Kind
+    precision: Precision = "fp32"
     parity: Parity | None = None
+    kept: dict[str, int] = {}
+    at_fault: list[str] = []
+    largest_activation: float | None = None
 
 
 class ModelCard(Config):

@@ -18,7 +18,7 @@ from sennet_engine.pipeline import SlabResult, predicted_slabs
 from sennet_engine.plan import Plan, PlanRequest, make_plan
 from sennet_engine.preview import Preview
 from sennet_engine.rle import SubmissionWriter
-from sennet_engine.runtimes import DEFAULT_RUNTIME, open_predictor
+from sennet_engine.runtimes import DEFAULT_PRECISION, DEFAULT_RUNTIME, open_predictor
 from sennet_engine.stack_writer import StackWriter
 from sennet_engine.summary import SUMMARY_NAME, Counts, Summary
 from sennet_engine.volumes.name import volume_name
@@ -42,7 +42,7 @@ class InferSettings:
     Attributes:
         out: the output folder; by default NAME.sennet beside the input.
         window: grey levels that become 0 and 255; by default the 0.1 % and 99.9 % levels of the volume.
-        runtime, threads: what computes, and on how many threads; see `open_predictor`.
+        runtime, precision, threads: what computes, which ONNX file, on how many threads; see `open_predictor`.
         probability, submission: whether `probability.tif` and `submission.csv` are written too.
     """
 
@@ -52,6 +52,7 @@ class InferSettings:
     voxel_size_um: VoxelSize | None = None
     window: Window | None = None
     runtime: str = DEFAULT_RUNTIME
+    precision: str = DEFAULT_PRECISION
     threads: int | None = None
     probability: bool = False
     submission: bool = False
@@ -77,7 +78,9 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
         plan = make_plan(volume.shape_zyx, bundle.card, settings.plan)
         warnings = _warnings(volume, bundle)
         with (
-            open_predictor(bundle, runtime=settings.runtime, threads=settings.threads) as predictor,
+            open_predictor(
+                bundle, runtime=settings.runtime, precision=settings.precision, threads=settings.threads
+            ) as predictor,
             output_folder(out, RESULT, overwrite=settings.overwrite) as folder,
         ):
             window = settings.window or surveyed_window(volume)
@@ -93,6 +96,7 @@ def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int]
                 model=bundle.card.name,
                 model_files={name: file.sha256 for name, file in bundle.card.files.items()},
                 runtime=predictor.runtime,
+                precision=settings.precision,
                 threads=predictor.threads,
                 tile=plan.grid.side,
                 halo=bundle.card.tiling.halo,

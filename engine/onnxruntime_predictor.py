@@ -4,14 +4,15 @@ from types import TracebackType
 from typing import Self
 
 from sennet_engine.bundle import Bundle
+from sennet_engine.card import Precision
 from sennet_engine.errors import MissingExtraError, ModelError
 from sennet_engine.predictor import Tiles
 
 
 class OnnxruntimePredictor:
-    """Runs a bundle's fp32 ONNX file. See `open_predictor` for what it raises."""
+    """Runs a bundle's ONNX file of one precision. See `open_predictor` for what it raises."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, precision: Precision, threads: int) -> None:
         try:
             import onnxruntime
             from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -26,11 +27,12 @@ class OnnxruntimePredictor:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._path = path = bundle.path / bundle.onnx_name
+        name = bundle.onnx_name(precision)
+        self._path = path = bundle.path / name
         try:
             # From the very bytes that were hashed, so a file exchanged after the check is never run.
             self._session = onnxruntime.InferenceSession(
-                bundle.verified_bytes(bundle.onnx_name), options, providers=["CPUExecutionProvider"]
+                bundle.verified_bytes(name), options, providers=["CPUExecutionProvider"]
             )
         except self._errors as error:
             raise ModelError(f"{path}: onnxruntime cannot load it: {error}; export the model again") from error

@@ -6,19 +6,21 @@ from typing import Self
 import numpy as np
 
 from sennet_engine.bundle import Bundle
+from sennet_engine.card import Precision
 from sennet_engine.errors import MissingExtraError, ModelError
 from sennet_engine.predictor import Tiles
 
 
 class OpenvinoPredictor:
-    """Runs a bundle's fp32 ONNX file in float32. See `open_predictor` for what it raises."""
+    """Runs a bundle's ONNX file of one precision, float parts in float32. See `open_predictor` for what it raises."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, precision: Precision, threads: int) -> None:
         try:
             import openvino
         except ImportError as error:
             raise MissingExtraError("openvino is not installed; run: pip install 'sennet[cpu]'") from error
-        self._path = path = bundle.path / bundle.onnx_name
+        name = bundle.onnx_name(precision)
+        self._path = path = bundle.path / name
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
@@ -27,7 +29,7 @@ class OpenvinoPredictor:
         }
         core = openvino.Core()
         try:
-            model = core.read_model(bundle.verified_bytes(bundle.onnx_name), b"")
+            model = core.read_model(bundle.verified_bytes(name), b"")
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
             raise ModelError(f"{path}: openvino cannot load it: {error}; export the model again") from error

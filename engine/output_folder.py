@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sennet_engine.errors import OutputError
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FolderKind:
-    """What a finished folder of one kind holds: `marker` always, `others` perhaps, and nothing else.
+    """What a finished folder of one kind holds: `marker` always, `others` (or names like them) perhaps, nothing else.
 
     Only a folder like that is ever replaced, so that a mistyped name costs nobody their data.
     """
@@ -28,7 +29,8 @@ class FolderKind:
         """What shows that `folder` is not of this kind: files that it would not hold, or the lack of the marker."""
         names = {file.name for file in folder.iterdir()}
         missing = [f"no {self.marker}"] if names and self.marker not in names else []
-        return sorted(names - {self.marker, *self.others}) + missing
+        known = (self.marker, *self.others)
+        return sorted(name for name in names if not any(fnmatchcase(name, one) for one in known)) + missing
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Summary:
     model: str
     model_files: dict[str, str]
     runtime: str
+    precision: str
     threads: int
     tile: int
     halo: int

@@ -1,4 +1,4 @@
-"""`sennet-export`: a model bundle from a trained run."""
+"""`sennet-export`: model bundles from trained runs, in the precisions and for the runtimes asked for."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,41 +12,81 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `sennet-train fit` wrote.")],
-    out: Annotated[Path, typer.Option(help="Bundle to write, NAME.model.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="RUN_OR_BUNDLE...", help="Folders of `sennet-train fit`, or bundles.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Bundle to write, NAME.model; by default beside the run, and a bundle itself."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Also in half precision, with an engine for GPUs.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Also in integers, calibrated on real tiles.")] = False,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="onnx, openvino, rtx (engines of TensorRT for RTX, no GPU needed), tensorrt (on the GPU that is "
+            "there); several times. By default onnx, and with --fp16 the engines that can be built here."
+        ),
+    ] = None,
+    tile: Annotated[
+        list[int] | None, typer.Option(help="Tile side; several times. By default the useful ones.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="MIN,OPT,MAX: tiles in one call of an engine.")] = "1,4,8",
+    gpu: Annotated[
+        list[str] | None, typer.Option(help="Compute capability to build engines for, 8.6; several times.")
+    ] = None,
+    gate: Annotated[
+        float | None, typer.Option(help="Surface Dice that fp16 and int8 may lose against fp32; 0.01 and 0.03.")
+    ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Volume to measure the model on; by default one that the run was given.")
+        Path | None,
+        typer.Option(help="Volume to measure on; by default one that the run was given, and phantoms for a bundle."),
     ] = None,
     halo_tolerance: Annotated[
         int, typer.Option(help="Grey levels by which a tile may differ from the whole plane.")
     ] = 1,
+    workspace: Annotated[int | None, typer.Option(help="MB that a builder may plan for on the GPU.")] = None,
+    builder_level: Annotated[int | None, typer.Option(help="How long a builder searches, 0 to 5.")] = None,
     description: Annotated[str, typer.Option(help="One sentence for the model card.")] = "",
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Write RUN's network as ONNX, uint8 in and uint8 out, proven equal to the network, with its model card."""
-    from rich.console import Console
+    """Write models as ONNX and as TensorRT engines, uint8 in and uint8 out, each proven equal to the network."""
+    from sennet_engine.card import Precision
+    from sennet_engine.errors import ConfigError
+    from sennet_export.exporter import export_model
+    from sennet_export.progress import ExportProgress
+    from sennet_export.settings import ExportSettings, batch_from_text, targets_from_text, usual_targets
+    from sennet_export.table import markdown_table
 
-    from sennet_export.exporter import ExportSettings, export_run
-
+    if out is not None and len(sources) > 1:
+        raise ConfigError(f"--out: names one bundle, got {len(sources)} models; leave it out, or give one model")
+    wanted: dict[Precision, bool] = {"fp16": fp16, "int8": int8}
     settings = ExportSettings(
-        out=out, overwrite=overwrite, calibration=calibration, halo_tolerance=halo_tolerance, description=description
+        out=out,
+        overwrite=overwrite,
+        calibration=calibration,
+        halo_tolerance=halo_tolerance,
+        description=description,
+        precisions=tuple(precision for precision, asked in wanted.items() if asked),
+        targets=targets_from_text(target) if target else usual_targets(fp16=fp16),
+        tiles=tuple(sorted(set(tile or ()))),
+        batch=batch_from_text(batch),
+        compute_capabilities=tuple(gpu or ()),
+        allowed_loss=gate,
+        workspace_mb=workspace,
+        builder_level=builder_level,
     )
-    console = Console(stderr=True)
-    with console.status("") as status:
-        card = export_run(run_folder, settings, on_step=status.update)
-    for name, file in card.files.items():
-        proof = "kept for retraining"
-        if file.parity:
-            proof = (
-                f"equal within {file.parity.largest_difference} grey level(s) (mean "
-                f"{file.parity.mean_difference:.4f}), {file.parity.flipped_share:.1e} of the pixels flipped, on "
-                f"{file.parity.tile_count} tiles of {file.parity.tiles}"
-            )
-        typer.echo(f"{name:20} {file.bytes / 1e6:7.2f} MB  {file.precision}  {proof}")
-    tiling = card.tiling
-    kind = "exact" if tiling.exact else "never exact on tiles"
-    typer.echo(f"tiles of {', '.join(map(str, tiling.sides))}; halo {tiling.halo} ({kind}); stride {tiling.stride}")
-    typer.echo(f"bundle   {out}")
+    for source in sources:
+        with ExportProgress(quiet=quiet) as progress:
+            exported = export_model(source, settings, on_step=progress.step, on_phase=progress.phase)
+        tiling = exported.card.tiling
+        kind = "exact" if tiling.exact else "never exact on tiles"
+        typer.echo(markdown_table(exported.rows))
+        for line in exported.refused:
+            typer.echo(line)
+        typer.echo(f"tiles of {', '.join(map(str, tiling.sides))}; halo {tiling.halo} ({kind}); stride {tiling.stride}")
+        typer.echo(f"bundle   {exported.path}")
 
 
 def main() -> None:

@@ -1,152 +1,147 @@
-"""From a trained run to a model bundle whose every file has passed its gate."""
+"""From a trained run, or a bundle, to a bundle whose every file has passed its gate."""
 
-import hashlib
 import json
-import logging
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
-import onnxruntime
-import torch
-from safetensors.torch import save
+import onnx
 
-import sennet_engine
-from sennet_engine.bundle import CARD_NAME, open_bundle
-from sennet_engine.card import ModelCard, ModelFile, Parity
-from sennet_engine.errors import ConfigError, ModelError, OutputError
-from sennet_engine.output_folder import FolderKind, output_folder, refuse_existing
-from sennet_export.calibration import Calibration, read_calibration
-from sennet_export.graph import accepted_sides, onnx_from_segmenter
-from sennet_export.halo import measured_tiling
-from sennet_export.parity import measured_parity, refuse_unequal
-from sennet_trainer.run_folder import TrainedRun, load_run
+from sennet_engine.bundle import CARD_NAME, Bundle, open_bundle
+from sennet_engine.card import ModelCard, ModelFile, Tiling
+from sennet_engine.engine_file import facts_path
+from sennet_engine.errors import ConfigError
+from sennet_engine.output_folder import output_folder, refuse_existing
+from sennet_export.calibration import Calibration, phantom_calibration, read_calibration
+from sennet_export.engine_files import built_engines, write_golden
+from sennet_export.engines.products import open_product
+from sennet_export.files import BUNDLE, GOLDEN_NAME, versions_at_export
+from sennet_export.fp32 import write_fp32
+from sennet_export.precisions import MadeFile, PrecisionMaker
+from sennet_export.settings import SUFFIX, ExportSettings
+from sennet_export.table import Row
 
-logger = logging.getLogger(__name__)
-
-ONNX_NAME, WEIGHTS_NAME = "model.onnx", "weights.safetensors"
-BUNDLE = FolderKind(marker=CARD_NAME, others=(ONNX_NAME, WEIGHTS_NAME))
-SUFFIX = ".model"
+OnStep = Callable[[str], None]
+OnPhase = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class ExportSettings:
-    """What a person asks for.
+class Exported:
+    """What an export wrote: the bundle, its card, a row for every file, and what the gate refused on the way."""
 
-    Attributes:
-        out: the bundle's folder, NAME.model.
-        calibration: a volume whose planes the model is measured on; by default the first validation volume of the
-            run, else its first training volume.
-        halo_tolerance: grey levels by which a tile may differ from the whole plane at the halo's inner edge.
-        description: one sentence for the card.
-    """
-
-    out: Path
-    overwrite: bool = False
-    calibration: Path | None = None
-    halo_tolerance: int = 1
-    description: str = ""
+    path: Path
+    card: ModelCard
+    rows: list[Row]
+    refused: list[str]
 
 
-def export_run(run: Path, settings: ExportSettings, *, on_step: Callable[[str], None]) -> ModelCard:
-    """Write the bundle `settings.out` from the run folder `run`, and return its card.
+def export_model(source: Path, settings: ExportSettings, *, on_step: OnStep, on_phase: OnPhase) -> Exported:
+    """Write the bundle `settings.out` from the run folder or the bundle `source`.
+
+    A bundle keeps its files, except those that are made anew. Where it is written into itself, the folder is replaced
+    whole at the end.
+
+    Args:
+        on_step: called with what is being done.
+        on_phase: called with a builder's phase, and how many of how many steps of it are done.
 
     Raises:
-        ModelError: the run cannot be loaded, or saw inverted volumes alone.
+        ModelError: `source` is neither, cannot be loaded, or holds an operator that the format or the builder lacks.
+        ConfigError: a tile side that the network does not take.
         VolumeError: the calibration volume cannot be read.
-        GateError: the exported file does not answer as the network does. No file is left then.
+        MissingExtraError: the product of a target is not installed.
+        GateError: a file does not answer as the network does. Nothing is written then.
         OutputError: the folder exists or cannot be written.
     """
-    out = settings.out
-    if out.suffix != SUFFIX:
-        raise OutputError(f"--out: got {out.name!r}, expected a name that ends in {SUFFIX} ({out.stem}{SUFFIX})")
-    if not 0 <= settings.halo_tolerance <= 255:
-        raise ConfigError(f"halo tolerance: got {settings.halo_tolerance}, expected grey levels from 0 to 255")
-    refuse_existing(out, BUNDLE, overwrite=settings.overwrite)
-    on_step("loading the run")
-    trained = load_run(run)
-    if all(volume.invert for volume in trained.settings.volumes if volume.role == "train"):
-        raise ModelError(
-            f"{run}: was trained on inverted volumes alone, and a bundle cannot say that its input is to be inverted; "
-            f"invert the volumes themselves, train on them and segment inverted volumes"
-        )
-    if not trained.complete:
-        logger.warning(
-            "%s is not finished: exporting what it has, the network of epoch %d; `sennet-train fit` goes on with it",
-            run, trained.epoch,
-        )  # fmt: skip
-    calibration = read_calibration(settings.calibration or _own_volume(trained))
-    with output_folder(out, BUNDLE, overwrite=settings.overwrite) as folder:
-        _write_bundle(folder, trained, calibration, settings, on_step)
-    return open_bundle(out).card
+    is_bundle = (source / CARD_NAME).exists()
+    out = settings.out or (source if is_bundle else source.with_name(f"{source.resolve().name}{SUFFIX}"))
+    overwrite = settings.overwrite or (is_bundle and out.resolve() == source.resolve())
+    refuse_existing(out, BUNDLE, overwrite=overwrite)
+    for target in settings.engine_targets:
+        open_product(target).resolved(settings.compute_capabilities)  # refused before any work
+    begin = _carried_over if is_bundle else write_fp32
+    name = out.name.removesuffix(SUFFIX)
+    with output_folder(out, BUNDLE, overwrite=overwrite) as folder:
+        card, calibration = begin(source, folder, name=name, settings=settings, on_step=on_step)
+        verdict = "was there" if is_bundle else "passed"
+        rows = [Row.of(file, entry, verdict=verdict) for file, entry in card.files.items() if entry.parity]
+        made: dict[str, ModelFile] = {}
+        refused: list[str] = []
+        if settings.precisions or settings.engine_targets:
+            maker = PrecisionMaker(folder, card, calibration, settings)
+            for done in _made(maker, settings, on_step):
+                made[done.name] = done.entry
+                rows.append(Row.of(done.name, done.entry, seconds=done.seconds, verdict=_verdict(done.entry)))
+                refused += [f"{done.name}: refused with {t.kept_as_text} in float: {t.fault}" for t in done.refused]
+            tiles, answers = maker.tiles, maker.reference
+            del maker  # the builder has the memory to itself
+        if settings.engine_targets:
+            made[GOLDEN_NAME] = write_golden(folder, tiles, answers)
+            for row, entry in built_engines(folder, card, settings, on_step=on_step, on_phase=on_phase):
+                rows.append(row)
+                made[row.name] = entry
+        card = card.model_copy(update={"files": card.files | made, "versions": card.versions | versions_at_export()})
+        (folder / CARD_NAME).write_text(_as_json(card), encoding="utf-8")
+    return Exported(out, open_bundle(out).card, rows, refused)
 
 
-def _write_bundle(
-    folder: Path,
-    trained: TrainedRun,
-    calibration: Calibration,
-    settings: ExportSettings,
-    on_step: Callable[[str], None],
-) -> None:
-    segmenter, trained_side = trained.segmenter, trained.settings.crops.side
-    onnx_path = folder / ONNX_NAME
-    on_step("writing the ONNX graph")
-    sides = accepted_sides(segmenter, trained_side=trained_side)
-    onnx_from_segmenter(segmenter, onnx_path, sides=sides)
-    on_step("measuring the halo")
-    tiling = measured_tiling(
-        onnx_path, calibration, sides=sides, stride=segmenter.stride, trained_side=trained_side,
-        tolerance=settings.halo_tolerance,
-    )  # fmt: skip
-    on_step("comparing it with the network")
-    parity = measured_parity(
-        segmenter, onnx_path, calibration, sides=tiling.sides, trained_side=trained_side,
-        threshold=trained.threshold.value,
-    )  # fmt: skip
-    refuse_unequal(parity, ONNX_NAME)
-    (folder / WEIGHTS_NAME).write_bytes(save(segmenter.state_dict()))
-    network = trained.settings.network
-    card = ModelCard(
-        name=settings.out.stem,
-        description=settings.description,
-        decoder=network.decoder,
-        encoder=network.encoder,
-        normalisation=network.normalisation,
-        voxel_size_um=trained.voxel_size_um,
-        shown_voxel_sizes_um=trained.settings.shown_voxel_sizes_um,
-        tiling=tiling,
-        threshold=trained.threshold,
-        files={
-            ONNX_NAME: _model_file(onnx_path, "onnx", parity),
-            WEIGHTS_NAME: _model_file(folder / WEIGHTS_NAME, "weights", None),
-        },
-        epoch=trained.epoch,
-        trained_on=[_named(volume.images) for volume in trained.settings.volumes if volume.role == "train"],
-        scores=trained.scores,
-        versions=trained.versions
-        | {
-            "sennet": sennet_engine.__version__,
-            "torch at export": torch.__version__,
-            "onnx": version("onnx"),
-            "onnxruntime at export": onnxruntime.__version__,
-        },
-    )
-    text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    (folder / CARD_NAME).write_text(text + "\n", encoding="utf-8")
+def _carried_over(
+    source: Path, folder: Path, *, name: str, settings: ExportSettings, on_step: OnStep
+) -> tuple[ModelCard, Calibration]:
+    """The files of the bundle `source` in `folder`, without those made anew and the engines built from them."""
+    on_step("checking the bundle")
+    bundle = open_bundle(source)
+    calibration = read_calibration(settings.calibration) if settings.calibration else phantom_calibration()
+    tiling = _tiling_with(bundle, settings.tiles) if settings.tiles else bundle.card.tiling
+    kept = {
+        file: entry
+        for file, entry in bundle.card.files.items()
+        if entry.kind in ("weights", "golden") or entry.precision not in settings.precisions
+    }
+    for file, entry in kept.items():
+        _link(source / file, folder / file)
+        if entry.kind == "engine":
+            _link(facts_path(source / file), facts_path(folder / file))
+    return bundle.card.model_copy(update={"name": name, "files": kept, "tiling": tiling}), calibration
 
 
-def _model_file(path: Path, kind: Literal["weights", "onnx"], parity: Parity | None) -> ModelFile:
-    content = path.read_bytes()
-    return ModelFile(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), kind=kind, parity=parity)
+def _tiling_with(bundle: Bundle, sides: tuple[int, ...]) -> Tiling:
+    """The bundle's tiling for other tile sides, where its graph and its halo allow them."""
+    tiling = bundle.card.tiling
+    graph = onnx.load(bundle.path / bundle.onnx_name())
+    fixed = graph.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    for side in sides:
+        if fixed and side != fixed:
+            raise ConfigError(f"--tile {side}: the graph of {bundle.path.name} takes tiles of {fixed} only")
+        if side % tiling.stride or side <= 2 * tiling.halo:
+            raise ConfigError(
+                f"--tile {side}: expected a multiple of {tiling.stride} above {2 * tiling.halo}, twice the halo"
+            )
+    default = tiling.default_side if tiling.default_side in sides else min(sides)
+    return tiling.model_copy(update={"sides": sorted(set(sides)), "default_side": default})
 
 
-def _own_volume(trained: TrainedRun) -> Path:
-    volumes = sorted(trained.settings.volumes, key=lambda volume: volume.role != "validation")
-    return volumes[0].images
+def _link(source: Path, target: Path) -> None:
+    """The same file under both names where the disk can do that, since a bundle's files are never written into."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
-def _named(path: Path) -> str:
-    """The folder and the file, without the machine's own path."""
-    return "/".join(path.parts[-2:])
+def _made(maker: PrecisionMaker, settings: ExportSettings, on_step: OnStep) -> Iterator[MadeFile]:
+    if "fp16" in settings.precisions:
+        yield maker.fp16(on_step)
+    if "int8" in settings.precisions:
+        yield from maker.int8(on_step)
+
+
+def _verdict(entry: ModelFile) -> str:
+    kept = f"passed with {sum(entry.kept.values())} operators in float"
+    return kept + (f", {len(entry.at_fault)} of them at fault" if entry.at_fault else "")
+
+
+def _as_json(card: ModelCard) -> str:
+    return json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"

@@ -32,6 +32,7 @@ def infer(
     batch: Annotated[int, typer.Option(help="Tiles in one call of the model.")] = 1,
     slab: Annotated[int, typer.Option(help="Planes held in memory at a time.")] = 16,
     runtime: Annotated[str, typer.Option(help="What computes: onnxruntime or openvino.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="Which of the model's ONNX files: fp32, fp16 or int8.")] = "fp32",
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; by default all processors.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -51,6 +52,7 @@ def infer(
         voxel_size_um=voxel_size_from_text(voxel_size) if voxel_size is not None else None,
         window=window_from_text(window) if window is not None else None,
         runtime=runtime,
+        precision=precision,
         threads=threads,
         probability=probability,
         submission=rle,

@@ -32,7 +32,7 @@ EXTRA_BY_MODULE = {
     **dict.fromkeys(("torch", "torchvision", "segmentation_models_pytorch", "timm", "albumentations"), "train"),
     **dict.fromkeys(("safetensors", "matplotlib", "cv2", "accelerate", "filelock", "jinja2"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
-    "onnxruntime": "cpu",
+    **dict.fromkeys(("onnxruntime", "openvino"), "cpu"),
 }
 
 

@@ -14,7 +14,7 @@ import torch
 
 from sennet_engine.bundle import open_bundle
 from sennet_engine.window import Window
-from sennet_export import exporter
+from sennet_export import fp32
 from sennet_export.graph import onnx_from_segmenter
 from sennet_trainer.checkpoint import load_tensors, save_tensors
 from sennet_trainer.run_folder import load_run
@@ -109,7 +109,7 @@ def test_a_bundle_says_what_it_is_and_holds_what_it_says(command, phantoms, tmp_
     assert card.tiling.halo_error[0].largest >= card.tiling.halo_error[-1].largest
     parity = card.files["model.onnx"].parity
     assert parity.largest_difference <= 1
-    assert sorted(parity.largest_by_side) == card.tiling.sides
+    assert set(card.tiling.sides) <= set(parity.largest_by_side)
     graph = onnx.load(tmp_path / "lite0.model" / "model.onnx").graph
     readers = {node.op_type for node in graph.node if graph.input[0].name in node.input}
     assert readers - {"Shape"} == {"Cast"}
@@ -134,16 +134,16 @@ def test_a_file_that_answers_otherwise_is_never_kept(command, phantoms, tmp_path
     """A graph with one weight changed by a tenth ends in exit code 1, says by how much it differs, leaves no folder."""
     run = trained(command, phantoms, "lite0", **LITE0)
 
-    def with_another_weight(segmenter, path, *, sides):
+    def with_another_weight(segmenter, *, sides):
         other = copy.deepcopy(segmenter)
         with torch.no_grad():
             other.network.segmentation_head[0].bias += 0.1
-        onnx_from_segmenter(other, path, sides=sides)
+        return onnx_from_segmenter(other, sides=sides)
 
-    monkeypatch.setattr(exporter, "onnx_from_segmenter", with_another_weight)
+    monkeypatch.setattr(fp32, "onnx_from_segmenter", with_another_weight)
     ran = command("sennet-export", run, "--out", tmp_path / "lite0.model")
     assert ran.code == 1
-    assert "differs from the trained network" in ran.err
+    assert "model.onnx: flips" in ran.err or "model.onnx: differs from torch" in ran.err
     assert list(tmp_path.iterdir()) == []
 
 

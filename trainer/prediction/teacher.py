@@ -121,7 +121,7 @@ def _described_bundle(path: Path) -> Teacher:
     return Teacher(
         name=card.name,
         path=path,
-        sha256=card.files[bundle.onnx_name].sha256,
+        sha256=card.files[bundle.onnx_name()].sha256,
         side=card.tiling.default_side,
         halo=card.tiling.halo,
         stride=card.tiling.stride,

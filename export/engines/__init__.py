@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT for RTX engines from ONNX files, by one builder."""

@@ -1,0 +1,1 @@
+"""Integers in place of floats: calibrated, quantised, and held to a gate."""
