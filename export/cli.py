@@ -53,7 +53,7 @@ def export(
 ) -> None:
     """Write models as ONNX and as TensorRT engines, uint8 in and uint8 out, each proven equal to the network."""
     from sennet_engine.card import Precision
-    from sennet_engine.errors import ConfigError
+    from sennet_engine.errors import ConfigError, SennetError
     from sennet_export.exporter import export_model
     from sennet_export.progress import ExportProgress
     from sennet_export.settings import ExportSettings, batch_from_text, targets_from_text, usual_targets
@@ -77,9 +77,16 @@ def export(
         workspace_mb=workspace,
         builder_level=builder_level,
     )
+    codes = []
     for source in sources:
-        with ExportProgress(quiet=quiet) as progress:
-            exported = export_model(source, settings, on_step=progress.step, on_phase=progress.phase)
+        try:
+            with ExportProgress(quiet=quiet) as progress:
+                exported = export_model(source, settings, on_step=progress.step, on_phase=progress.phase)
+        except SennetError as error:
+            # The others may take the night, and do not depend on this one.
+            typer.echo(f"error: {source}: {error}" if len(sources) > 1 else f"error: {error}", err=True)
+            codes.append(error.exit_code)
+            continue
         tiling = exported.card.tiling
         kind = "exact" if tiling.exact else "never exact on tiles"
         typer.echo(markdown_table(exported.rows))
@@ -87,6 +94,8 @@ def export(
             typer.echo(line)
         typer.echo(f"tiles of {', '.join(map(str, tiling.sides))}; halo {tiling.halo} ({kind}); stride {tiling.stride}")
         typer.echo(f"bundle   {exported.path}")
+    if codes:
+        raise typer.Exit(max(codes))
 
 
 def main() -> None:

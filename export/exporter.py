@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import onnx
 
@@ -64,9 +65,12 @@ def export_model(source: Path, settings: ExportSettings, *, on_step: OnStep, on_
     begin = _carried_over if is_bundle else write_fp32
     name = out.name.removesuffix(SUFFIX)
     with output_folder(out, BUNDLE, overwrite=overwrite) as folder:
+        began = perf_counter()
         card, calibration = begin(source, folder, name=name, settings=settings, on_step=on_step)
-        verdict = "was there" if is_bundle else "passed"
-        rows = [Row.of(file, entry, verdict=verdict) for file, entry in card.files.items() if entry.parity]
+        verdict, seconds = ("was there", None) if is_bundle else ("passed", perf_counter() - began)
+        rows = [
+            Row.of(file, entry, verdict=verdict, seconds=seconds) for file, entry in card.files.items() if entry.parity
+        ]
         made: dict[str, ModelFile] = {}
         refused: list[str] = []
         if settings.precisions or settings.engine_targets:
@@ -139,8 +143,12 @@ def _made(maker: PrecisionMaker, settings: ExportSettings, on_step: OnStep) -> I
 
 
 def _verdict(entry: ModelFile) -> str:
-    kept = f"passed with {sum(entry.kept.values())} operators in float"
-    return kept + (f", {len(entry.at_fault)} of them at fault" if entry.at_fault else "")
+    parts = ["passed"]
+    if entry.kept:
+        parts.append(f"{sum(entry.kept.values())} operators in float")
+    if entry.at_fault:
+        parts.append(f"{len(entry.at_fault)} of them by the gate")
+    return ", ".join(parts)
 
 
 def _as_json(card: ModelCard) -> str:

@@ -146,3 +146,14 @@ def test_a_precision_that_a_bundle_lacks_names_the_command(command, strided_bund
     assert "it holds fp32" in ran.err
     assert "sennet-export --int8" in ran.err
     assert command("sennet-infer", planes, "--precision", "fp8", "--out", tmp_path / "o").code == 2
+
+
+def test_one_model_that_fails_does_not_stop_the_others(command, strided_bundle, tmp_path):
+    """Each error names its model; the exit code tells that there was one; the rest is exported."""
+    ran = command("sennet-export", tmp_path / "none", strided_bundle, "--fp16", "--target", "onnx")
+    assert ran.code == 2
+    assert f"error: {tmp_path / 'none'}" in ran.err
+    assert "model.fp16.onnx" in open_bundle(strided_bundle).card.files
+    ran = command("sennet-export", strided_bundle, strided_bundle, "--out", tmp_path / "both.model")
+    assert ran.code == 2
+    assert "names one bundle" in ran.err
