@@ -2,11 +2,12 @@
 # make test      everything that development needs, then lint, types, import contracts and tests
 # make test-all  the slow tests too
 # make experiment  what pseudo-labels are worth, on phantoms and, with TWO_PHOTON=FOLDER, on real stacks; under an hour
+# make networks  the four networks of the third place and small trained ones, exported with engines; about an hour
 # make builtin   train the built-in model anew, from its phantoms to its bundle
 PYTHON ?= python3
 DEMO := demo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format experiment builtin clean
+.PHONY: help demo test test-all lint format experiment networks builtin clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -52,6 +53,19 @@ format: .venv-dev/installed
 experiment: .venv-dev/installed
 	.venv-dev/bin/sennet-bench experiment runs/experiment --jobs 2 $(if $(TWO_PHOTON),--two-photon-data $(TWO_PHOTON))
 
+# Masks of random weights mean nothing, so their gate stands open; the trained ones have to pass theirs.
+NETWORKS := runs/networks
+EXPORT := sennet-export --overwrite --fp16 --int8 --target rtx --target openvino
+networks: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
+networks: .venv-dev/installed
+	sennet-bench seed-networks $(NETWORKS)
+	$(EXPORT) --gate 1 $(NETWORKS)/random_efficientnet_s --tile 448 --tile 832
+	$(EXPORT) --gate 1 $(NETWORKS)/random_seresnext --tile 384 --tile 512
+	$(EXPORT) --gate 1 $(NETWORKS)/random_efficientnet_l $(NETWORKS)/random_maxvit --tile 512
+	sennet-bench seed-networks $(NETWORKS) --small
+	for name in maxvit seresnext efficientnet unetplusplus; do \
+	  $(EXPORT) $(NETWORKS)/small_$$name && sennet-bench int8 $(NETWORKS)/small_$$name.model; done
+
 runs/phantoms/made: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 runs/phantoms/made: recipes/builtin_phantoms.sh $(wildcard trainer/phantom/*.py) | .venv-dev/installed
 	recipes/builtin_phantoms.sh runs/phantoms
@@ -61,6 +75,7 @@ builtin: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 builtin: runs/phantoms/made
 	sennet-train fit recipes/builtin.toml --out runs/builtin
 	sennet-export runs/builtin --out engine/models/builtin.model --overwrite \
+	  --fp16 --int8 --target openvino --halo-tolerance 2 \
 	  --description 'A small U-Net for arteries in HiP-CT kidneys at 50 µm, trained on phantoms alone.'
 
 clean:
