@@ -98,8 +98,8 @@ class Parity(Config):
         runtimes: what computed the file's answers.
         largest_difference, mean_difference: of the uint8 probabilities, in grey levels.
         largest_logit_difference, mean_logit_difference: before the sigmoid.
-        flipped_share: share of the pixels that are on the other side of the threshold.
-        surface_dice: of the masks, against those of `against`; absent where both are empty.
+        flipped_share: share of the pixels that are on the other side of the threshold, at the worst side.
+        surface_dice: of the masks of all sides, against those of `against`; absent where both are empty.
         largest_by_side: the largest difference for every tile side that the card offers, and for that of `tiles`.
     """
 
@@ -127,6 +127,7 @@ class ModelFile(Config):
         parity: of ONNX files. An engine's is that of the ONNX file it was built from.
         kept: operators that stay in float32 (fp16) or in float (int8), counted by the reason.
         at_fault: those of them that were found by the gate: it refused the file without them.
+        share_of_work: the share of the multiply-adds that is in this precision.
         largest_activation: the largest magnitude of any tensor on the calibration tiles; half precision ends at 65504.
     """
 
@@ -137,6 +138,7 @@ class ModelFile(Config):
     parity: Parity | None = None
     kept: dict[str, int] = {}
     at_fault: list[str] = []
+    share_of_work: float = Field(1.0, ge=0, le=1)
     largest_activation: float | None = None
 
 

@@ -1,6 +1,6 @@
 """What a graph answers to tiles, on the runtimes that a CPU has: probabilities, and the logits before them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,7 @@ ERRORS: tuple[type[Exception], ...] = (
 )  # fmt: skip
 
 Tiles = npt.NDArray[np.uint8]
-Runtime = Literal["onnxruntime", "half emulated", "openvino"]
+Runtime = Literal["onnxruntime", "half emulated", "integers emulated", "openvino"]
 # One tile [1, 1, S, S] to probabilities uint8 and logits float32, of the same shape; None where a graph has no sigmoid.
 AnswerTile = Callable[[Tiles], tuple[Tiles, npt.NDArray[np.float32] | None]]
 
@@ -34,6 +34,11 @@ class Answers:
 
     probabilities: Tiles
     logits: npt.NDArray[np.float32] | None
+
+
+def cpu_runtimes(targets: Collection[str]) -> tuple[Runtime, ...]:
+    """What graphs are proven on: onnxruntime always, OpenVINO where it is among the targets."""
+    return ("onnxruntime", "openvino") if "openvino" in targets else ("onnxruntime",)
 
 
 def answers_of_graph(model: onnx.ModelProto, tiles: Mapping[int, Tiles], *, runtime: Runtime) -> dict[int, Answers]:
@@ -74,6 +79,11 @@ def _onnxruntime(model: onnx.ModelProto) -> AnswerTile:
     return _session(_with_logits(model), onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
 
 
+def _integers_emulated(model: onnx.ModelProto) -> AnswerTile:
+    # Optimised, onnxruntime looks for its own integer kernels, which take other graphs than TensorRT.
+    return _session(_with_logits(model), onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+
+
 def _half_emulated(model: onnx.ModelProto) -> AnswerTile:
     # Optimisation may take out pairs of casts, and they are what rounds to half.
     return _session(_with_logits(emulated(model)), onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
@@ -100,6 +110,7 @@ def _openvino(model: onnx.ModelProto) -> AnswerTile:
 RUNTIMES: dict[Runtime, Callable[[onnx.ModelProto], AnswerTile]] = {
     "onnxruntime": _onnxruntime,
     "half emulated": _half_emulated,
+    "integers emulated": _integers_emulated,
     "openvino": _openvino,
 }
 

@@ -36,8 +36,11 @@ class Calibration:
         return np.stack([square for one in ranked for square in one[1 : 1 + FURTHER_SQUARES] or one])[:, None]
 
 
-def read_calibration(path: Path) -> Calibration:
-    """PLANES planes of the volume at `path`, spread over its middle half. Raises VolumeError as `open_volume`."""
+def read_calibration(path: Path, *, invert: bool = False) -> Calibration:
+    """PLANES planes of the volume at `path`, spread over its middle half, inverted where the network was trained so.
+
+    Raises VolumeError as `open_volume`.
+    """
     with open_volume(path) as volume:
         window = surveyed_window(volume)
         depth = volume.shape_zyx[0]
@@ -45,7 +48,7 @@ def read_calibration(path: Path) -> Calibration:
         if depth <= PLANES:
             chosen = np.arange(depth)
         planes = [window.to_uint8(volume.read_planes(int(z), int(z) + 1))[0] for z in chosen]
-        return Calibration(source="/".join(path.parts[-2:]), planes=planes)
+        return Calibration("/".join(path.parts[-2:]), [255 - plane for plane in planes] if invert else planes)
 
 
 def phantom_calibration() -> Calibration:

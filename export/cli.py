@@ -32,7 +32,9 @@ def export(
     tile: Annotated[
         list[int] | None, typer.Option(help="Tile side; several times. By default the useful ones.")
     ] = None,
-    batch: Annotated[str, typer.Option(help="MIN,OPT,MAX: tiles in one call of an engine.")] = "1,4,8",
+    batch: Annotated[
+        str | None, typer.Option(help="MIN,OPT,MAX: tiles in one call of an engine; by default 1,4,8.")
+    ] = None,
     gpu: Annotated[
         list[str] | None, typer.Option(help="Compute capability to build engines for, 8.6; several times.")
     ] = None,
@@ -44,10 +46,13 @@ def export(
         typer.Option(help="Volume to measure on; by default one that the run was given, and phantoms for a bundle."),
     ] = None,
     halo_tolerance: Annotated[
-        int, typer.Option(help="Grey levels by which a tile may differ from the whole plane.")
-    ] = 1,
+        int | None, typer.Option(help="Grey levels by which a tile may differ from the whole plane; by default 1.")
+    ] = None,
     workspace: Annotated[int | None, typer.Option(help="MB that a builder may plan for on the GPU.")] = None,
     builder_level: Annotated[int | None, typer.Option(help="How long a builder searches, 0 to 5.")] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File of kernel timings that TensorRT reads and adds to; RTX has none.")
+    ] = None,
     description: Annotated[str, typer.Option(help="One sentence for the model card.")] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -71,11 +76,12 @@ def export(
         precisions=tuple(precision for precision, asked in wanted.items() if asked),
         targets=targets_from_text(target) if target else usual_targets(fp16=fp16),
         tiles=tuple(sorted(set(tile or ()))),
-        batch=batch_from_text(batch),
+        batch=batch_from_text(batch) if batch is not None else None,
         compute_capabilities=tuple(gpu or ()),
         allowed_loss=gate,
         workspace_mb=workspace,
         builder_level=builder_level,
+        timing_cache=timing_cache,
     )
     codes = []
     for source in sources:
@@ -90,7 +96,7 @@ def export(
         tiling = exported.card.tiling
         kind = "exact" if tiling.exact else "never exact on tiles"
         typer.echo(markdown_table(exported.rows))
-        for line in exported.refused:
+        for line in exported.remarks:
             typer.echo(line)
         typer.echo(f"tiles of {', '.join(map(str, tiling.sides))}; halo {tiling.halo} ({kind}); stride {tiling.stride}")
         typer.echo(f"bundle   {exported.path}")

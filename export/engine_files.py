@@ -10,7 +10,7 @@ from sennet_export.engines.builder import build_engine
 from sennet_export.engines.settings import BuildSettings
 from sennet_export.files import ENGINE_INT8_NAME, GOLDEN_NAME, ONNX_NAMES, model_file
 from sennet_export.golden import golden_bytes
-from sennet_export.settings import ExportSettings
+from sennet_export.settings import Batch, ExportSettings
 from sennet_export.table import Row
 
 OnStep = Callable[[str], None]
@@ -33,8 +33,9 @@ def built_engines(
             built = build_engine(
                 onnx, folder, target=target, on_progress=on_phase,
                 settings=BuildSettings(
-                    precision=precision, sides=tuple(card.tiling.sides), batch=settings.batch,
+                    precision=precision, sides=tuple(card.tiling.sides), batch=settings.batch or Batch(),
                     compute_capabilities=settings.compute_capabilities,
+                    timing_cache=settings.timing_cache,
                     options=BuilderOptions(workspace_mb=settings.workspace_mb, level=settings.builder_level),
                 ),
             )  # fmt: skip

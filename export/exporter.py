@@ -1,24 +1,19 @@
 """From a trained run, or a bundle, to a bundle whose every file has passed its gate."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-import onnx
-
-from sennet_engine.bundle import CARD_NAME, Bundle, open_bundle
-from sennet_engine.card import ModelCard, ModelFile, Tiling
-from sennet_engine.engine_file import facts_path
-from sennet_engine.errors import ConfigError
+from sennet_engine.bundle import CARD_NAME, open_bundle
+from sennet_engine.card import ModelCard, ModelFile
+from sennet_engine.errors import ConfigError, OutputError
 from sennet_engine.output_folder import output_folder, refuse_existing
-from sennet_export.calibration import Calibration, phantom_calibration, read_calibration
+from sennet_export.carried import carry_over, without_stale_engines
 from sennet_export.engine_files import built_engines, write_golden
 from sennet_export.engines.products import open_product
-from sennet_export.files import BUNDLE, GOLDEN_NAME, versions_at_export
+from sennet_export.files import BUNDLE, GOLDEN_NAME, ONNX_NAMES, versions_at_export
 from sennet_export.fp32 import write_fp32
 from sennet_export.precisions import MadeFile, PrecisionMaker
 from sennet_export.settings import SUFFIX, ExportSettings
@@ -30,12 +25,12 @@ OnPhase = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote: the bundle, its card, a row for every file, and what the gate refused on the way."""
+    """What an export wrote: the bundle, its card, a row for every file, and what the gate asked for on the way."""
 
     path: Path
     card: ModelCard
     rows: list[Row]
-    refused: list[str]
+    remarks: list[str]
 
 
 def export_model(source: Path, settings: ExportSettings, *, on_step: OnStep, on_phase: OnPhase) -> Exported:
@@ -50,35 +45,37 @@ def export_model(source: Path, settings: ExportSettings, *, on_step: OnStep, on_
 
     Raises:
         ModelError: `source` is neither, cannot be loaded, or holds an operator that the format or the builder lacks.
-        ConfigError: a tile side that the network does not take.
+        ConfigError: a tile side that the network does not take, or an option that would do nothing.
         VolumeError: the calibration volume cannot be read.
         MissingExtraError: the product of a target is not installed.
         GateError: a file does not answer as the network does. Nothing is written then.
         OutputError: the folder exists or cannot be written.
     """
     is_bundle = (source / CARD_NAME).exists()
-    out = settings.out or (source if is_bundle else source.with_name(f"{source.resolve().name}{SUFFIX}"))
-    overwrite = settings.overwrite or (is_bundle and out.resolve() == source.resolve())
-    refuse_existing(out, BUNDLE, overwrite=overwrite)
+    _refuse_idle_options(settings)
+    source = source.resolve()
+    out = (settings.out or (source if is_bundle else source.with_name(f"{source.name}{SUFFIX}"))).resolve()
+    in_place = is_bundle and out == source
+    refuse_existing(out, BUNDLE, overwrite=settings.overwrite or in_place)
     for target in settings.engine_targets:
         open_product(target).resolved(settings.compute_capabilities)  # refused before any work
-    begin = _carried_over if is_bundle else write_fp32
+    before = (source / CARD_NAME).read_bytes() if in_place else b""
     name = out.name.removesuffix(SUFFIX)
-    with output_folder(out, BUNDLE, overwrite=overwrite) as folder:
+    with output_folder(out, BUNDLE, overwrite=settings.overwrite or in_place) as folder:
         began = perf_counter()
+        begin = carry_over if is_bundle else write_fp32
         card, calibration = begin(source, folder, name=name, settings=settings, on_step=on_step)
         verdict, seconds = ("was there", None) if is_bundle else ("passed", perf_counter() - began)
-        rows = [
-            Row.of(file, entry, verdict=verdict, seconds=seconds) for file, entry in card.files.items() if entry.parity
-        ]
+        fp32 = ONNX_NAMES["fp32"]
+        rows = [Row.of(fp32, card.files[fp32], verdict=verdict, seconds=seconds)]
+        remarks: list[str] = []
         made: dict[str, ModelFile] = {}
-        refused: list[str] = []
         if settings.precisions or settings.engine_targets:
             maker = PrecisionMaker(folder, card, calibration, settings)
             for done in _made(maker, settings, on_step):
                 made[done.name] = done.entry
                 rows.append(Row.of(done.name, done.entry, seconds=done.seconds, verdict=_verdict(done.entry)))
-                refused += [f"{done.name}: refused with {t.kept_as_text} in float: {t.fault}" for t in done.refused]
+                remarks += _remarks(done)
             tiles, answers = maker.tiles, maker.reference
             del maker  # the builder has the memory to itself
         if settings.engine_targets:
@@ -86,53 +83,29 @@ def export_model(source: Path, settings: ExportSettings, *, on_step: OnStep, on_
             for row, entry in built_engines(folder, card, settings, on_step=on_step, on_phase=on_phase):
                 rows.append(row)
                 made[row.name] = entry
-        card = card.model_copy(update={"files": card.files | made, "versions": card.versions | versions_at_export()})
-        (folder / CARD_NAME).write_text(_as_json(card), encoding="utf-8")
-    return Exported(out, open_bundle(out).card, rows, refused)
+        files = without_stale_engines(folder, card.files | made)
+        rows += [
+            Row.of(file, entry, verdict="was there")
+            for file, entry in files.items()
+            if file not in made and file != fp32 and entry.kind not in ("weights", "golden")
+        ]
+        _write_card(folder, card.model_copy(update={"files": files, "versions": card.versions | versions_at_export()}))
+        written = open_bundle(folder).card
+        if in_place and (source / CARD_NAME).read_bytes() != before:
+            raise OutputError(f"{source}: was changed by another export in the meantime; run this one again")
+    return Exported(out, written, rows, remarks)
 
 
-def _carried_over(
-    source: Path, folder: Path, *, name: str, settings: ExportSettings, on_step: OnStep
-) -> tuple[ModelCard, Calibration]:
-    """The files of the bundle `source` in `folder`, without those made anew and the engines built from them."""
-    on_step("checking the bundle")
-    bundle = open_bundle(source)
-    calibration = read_calibration(settings.calibration) if settings.calibration else phantom_calibration()
-    tiling = _tiling_with(bundle, settings.tiles) if settings.tiles else bundle.card.tiling
-    kept = {
-        file: entry
-        for file, entry in bundle.card.files.items()
-        if entry.kind in ("weights", "golden") or entry.precision not in settings.precisions
-    }
-    for file, entry in kept.items():
-        _link(source / file, folder / file)
-        if entry.kind == "engine":
-            _link(facts_path(source / file), facts_path(folder / file))
-    return bundle.card.model_copy(update={"name": name, "files": kept, "tiling": tiling}), calibration
-
-
-def _tiling_with(bundle: Bundle, sides: tuple[int, ...]) -> Tiling:
-    """The bundle's tiling for other tile sides, where its graph and its halo allow them."""
-    tiling = bundle.card.tiling
-    graph = onnx.load(bundle.path / bundle.onnx_name())
-    fixed = graph.graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    for side in sides:
-        if fixed and side != fixed:
-            raise ConfigError(f"--tile {side}: the graph of {bundle.path.name} takes tiles of {fixed} only")
-        if side % tiling.stride or side <= 2 * tiling.halo:
-            raise ConfigError(
-                f"--tile {side}: expected a multiple of {tiling.stride} above {2 * tiling.halo}, twice the halo"
-            )
-    default = tiling.default_side if tiling.default_side in sides else min(sides)
-    return tiling.model_copy(update={"sides": sorted(set(sides)), "default_side": default})
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under both names where the disk can do that, since a bundle's files are never written into."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _refuse_idle_options(settings: ExportSettings) -> None:
+    """Raise ConfigError for an option that would do nothing."""
+    if settings.allowed_loss is not None and not settings.precisions:
+        raise ConfigError("--gate: is for further precisions; add --fp16 or --int8")
+    of_engines = {
+        "--gpu": settings.compute_capabilities or None, "--batch": settings.batch, "--workspace": settings.workspace_mb,
+        "--builder-level": settings.builder_level, "--timing-cache": settings.timing_cache,
+    }  # fmt: skip
+    if not settings.engine_targets and (idle := [name for name, value in of_engines.items() if value is not None]):
+        raise ConfigError(f"{idle[0]}: is for engines; add --target rtx or --target tensorrt")
 
 
 def _made(maker: PrecisionMaker, settings: ExportSettings, on_step: OnStep) -> Iterator[MadeFile]:
@@ -143,13 +116,23 @@ def _made(maker: PrecisionMaker, settings: ExportSettings, on_step: OnStep) -> I
 
 
 def _verdict(entry: ModelFile) -> str:
-    parts = ["passed"]
+    parts = ["passed", f"{entry.share_of_work:.0%} of the multiply-adds are {entry.precision}"]
     if entry.kept:
         parts.append(f"{sum(entry.kept.values())} operators in float")
     if entry.at_fault:
-        parts.append(f"{len(entry.at_fault)} of them by the gate")
+        parts.append(f"{len(entry.at_fault)} of them asked for by the gate")
     return ", ".join(parts)
 
 
-def _as_json(card: ModelCard) -> str:
-    return json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+def _remarks(made: MadeFile) -> list[str]:
+    """What the gate refused, and all operators that it had kept in float for it."""
+    lines = [f"{made.name}: refused with {trial.kept_as_text} in float: {trial.fault}" for trial in made.refused]
+    if made.entry.at_fault:
+        lines.append(f"{made.name}: passed with {', '.join(made.entry.at_fault)} in float")
+    return lines
+
+
+def _write_card(folder: Path, card: ModelCard) -> None:
+    whole = ModelCard.model_validate(card.model_dump())  # copies are not validated
+    text = json.dumps(whole.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (folder / CARD_NAME).write_text(text + "\n", encoding="utf-8")

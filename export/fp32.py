@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save
 
 from sennet_engine.card import ModelCard
-from sennet_engine.errors import ModelError
-from sennet_export.answers import Tiles, answers_of_segmenter
+from sennet_engine.errors import ModelError, VolumeError
+from sennet_export.answers import Tiles, answers_of_segmenter, cpu_runtimes
 from sennet_export.calibration import Calibration, read_calibration
 from sennet_export.errors import GateError
 from sennet_export.files import ONNX_NAMES, WEIGHTS_NAME, model_file, versions_at_export
@@ -45,7 +45,7 @@ def write_fp32(
             run, trained.epoch,
         )  # fmt: skip
     segmenter, trained_side = trained.segmenter, trained.settings.crops.side
-    calibration = read_calibration(settings.calibration or _own_volume(trained))
+    calibration = read_calibration(settings.calibration) if settings.calibration else _own_calibration(trained)
     sides = accepted_sides(segmenter, trained_side=trained_side, asked=settings.tiles)
     (folder / WEIGHTS_NAME).write_bytes(save(segmenter.state_dict()))
     onnx_path = folder / ONNX_NAMES["fp32"]
@@ -55,7 +55,7 @@ def write_fp32(
     on_step("measuring the halo")
     tiling = measured_tiling(
         graph, calibration, sides=sides, asked=settings.tiles, stride=segmenter.stride, trained_side=trained_side,
-        tolerance=settings.halo_tolerance,
+        tolerance=1 if settings.halo_tolerance is None else settings.halo_tolerance,
     )  # fmt: skip
     on_step("comparing it with the network")
     tiles = gate_tiles(calibration, main_side=trained_side, sides=tiling.sides)
@@ -63,7 +63,7 @@ def write_fp32(
         tiles, answers_of_segmenter(segmenter, tiles), side=trained_side, threshold=trained.threshold.value,
         source=calibration.source, against=f"torch {torch.__version__}, fp32, CPU",
     )  # fmt: skip
-    measurement = gate.measured(graph, ["onnxruntime"])
+    measurement = gate.measured(graph, cpu_runtimes(settings.targets))
     if reason := fault(measurement, LIMITS["fp32"]):
         raise GateError(f"{onnx_path.name}: {reason}; nothing was written")
     network = trained.settings.network
@@ -102,9 +102,13 @@ def _refuse_inverted(run: Path, trained: TrainedRun) -> None:
         )
 
 
-def _own_volume(trained: TrainedRun) -> Path:
-    volumes = sorted(trained.settings.volumes, key=lambda volume: volume.role != "validation")
-    return volumes[0].images
+def _own_calibration(trained: TrainedRun) -> Calibration:
+    """Planes of the run's first validation volume, else of its first training volume."""
+    volume = min(trained.settings.volumes, key=lambda volume: volume.role != "validation")
+    try:
+        return read_calibration(volume.images, invert=volume.invert)
+    except VolumeError as error:
+        raise VolumeError(f"{error}; the run was trained with it: name another volume by --calibration") from error
 
 
 def _named(path: Path) -> str:

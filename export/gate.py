@@ -1,6 +1,5 @@
 """The gate: a file is kept only if it answers as the trained network does, on real tiles."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -8,15 +7,15 @@ from importlib.metadata import version
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 
 from sennet_engine.card import Parity, Precision
 from sennet_engine.metrics.surface_dice import surface_dice
 from sennet_export.answers import Answers, Runtime, Tiles, answers_of_graph
 from sennet_export.errors import GateError
 
-logger = logging.getLogger(__name__)
-
 Masks = npt.NDArray[np.bool_]
+THICKNESS = 8  # planes for which a tile stands
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,13 @@ class Measurement:
 class Gate:
     """Compares answers with those of a reference, on the same tiles.
 
+    Attributes:
+        has_vessels: whether any pixel of the reference reaches the threshold.
+
     Args:
         tiles: uint8 [n, 1, S, S] by side S.
         reference: the answers to compare with, by side.
-        side: the side whose tiles are counted; of the others only the largest difference is.
+        side: the side whose mean and logits are measured; the other figures are of all sides.
         threshold: the probability from which a pixel is vessel.
         source: where the tiles are from.
         against: what the reference is.
@@ -82,13 +84,9 @@ class Gate:
                 f"the network answers {probabilities.min()} of 255 everywhere on {source}, so nothing can be proven; "
                 f"train it longer, or name planes with vessels by --calibration"
             )
-        if (probabilities < threshold * 255).all():
-            logger.warning(
-                "no pixel of %s reaches the threshold of %g, so surface Dice proves nothing; name planes with vessels "
-                "by --calibration", source, threshold,
-            )  # fmt: skip
         self.tiles = dict(sorted(tiles.items()))
-        self._reference = dict(reference)
+        self.has_vessels = bool((probabilities >= threshold * 255).any())
+        self._reference = {side: reference[side] for side in self.tiles}
         self._side, self._cutoff, self._source, self._against = side, threshold * 255, source, against
 
     def measured(self, model: onnx.ModelProto, runtimes: Sequence[Runtime]) -> Measurement:
@@ -104,28 +102,26 @@ class Gate:
                 "runtimes": [_named(runtime) for runtime in runtimes],
             }
         )
-        return Measurement(parity, finite=all(_is_finite(one[self._side].logits) for one in answers))
+        return Measurement(parity, finite=all(_is_finite(side.logits) for one in answers for side in one.values()))
 
     def _compared(self, answers: Mapping[int, Answers]) -> Parity:
-        difference, by_side = {}, {}
-        for side, there in self._reference.items():
-            difference[side] = np.abs(answers[side].probabilities.astype(int) - there.probabilities)
-            by_side[side] = int(difference[side].max())
-        here, there = answers[self._side], self._reference[self._side]
-        masks = [one.probabilities >= self._cutoff for one in (here, there)]
-        logits = None
-        if here.logits is not None and there.logits is not None and _is_finite(here.logits):
-            logits = np.abs(here.logits - there.logits)
+        pairs = {side: (answers[side], there) for side, there in self._reference.items()}
+        difference = {
+            side: np.abs(here.probabilities.astype(int) - there.probabilities) for side, (here, there) in pairs.items()
+        }
+        masks = [tuple(one.probabilities >= self._cutoff for one in pair) for pair in pairs.values()]
+        by_side = {side: int(values.max()) for side, values in difference.items()}
+        logits = _logit_differences(*pairs[self._side])
         return Parity(
             against=self._against,
             tiles=f"{self._source}, {self._side} pixels",
-            tile_count=len(here.probabilities),
+            tile_count=len(self.tiles[self._side]),
             largest_difference=max(by_side.values()),
             mean_difference=float(difference[self._side].mean()),
             largest_logit_difference=None if logits is None else float(logits.max()),
             mean_logit_difference=None if logits is None else float(logits.mean()),
-            flipped_share=float(np.mean(masks[0] != masks[1])),
-            surface_dice=_surface_dice_of_tiles(*masks),
+            flipped_share=max(float(np.mean(here != there)) for here, there in masks),
+            surface_dice=_surface_dice_of_tiles(masks),
             largest_by_side=by_side,
         )
 
@@ -153,13 +149,29 @@ def fault(measurement: Measurement, limits: Limits) -> str | None:
     return None
 
 
-def _surface_dice_of_tiles(prediction: Masks, truth: Masks) -> float | None:
-    """Over masks [n, 1, S, S], each a plane of its own: an empty plane between any two keeps them apart."""
-    if not (prediction.any() or truth.any()):
+def _logit_differences(here: Answers, there: Answers) -> npt.NDArray[np.float32] | None:
+    """|difference| [n, 1, S, S]; None where there are no logits, or some are not numbers."""
+    if here.logits is None or there.logits is None or not _is_finite(here.logits):
         return None
-    gap = np.zeros_like(truth)
-    apart = [np.concatenate([masks, gap], axis=1).reshape(-1, *masks.shape[2:]) for masks in (prediction, truth)]
-    return surface_dice(*apart)
+    differences: npt.NDArray[np.float32] = np.abs(here.logits - there.logits)
+    return differences
+
+
+def _surface_dice_of_tiles(pairs: Sequence[tuple[Masks, ...]]) -> float | None:
+    """Over pairs of masks [n, 1, S, S] of all sides together; None where all are empty.
+
+    Vessels go straight on through THICKNESS planes: of a single plane the two faces would count most, and hide what
+    became of the outline. An empty plane keeps tiles apart.
+    """
+    largest = max(masks.shape[-1] for pair in pairs for masks in pair)
+    prediction, truth = (np.concatenate([_as_slabs(pair[which], largest) for pair in pairs]) for which in (0, 1))
+    return surface_dice(prediction, truth) if prediction.any() or truth.any() else None
+
+
+def _as_slabs(masks: Masks, side: int) -> Masks:
+    slabs = np.concatenate([np.repeat(masks, THICKNESS, axis=1), np.zeros_like(masks)], axis=1)
+    missing = side - masks.shape[-1]
+    return np.pad(slabs.reshape(-1, *masks.shape[2:]), ((0, 0), (0, missing), (0, missing)))
 
 
 def _is_finite(logits: npt.NDArray[np.float32] | None) -> bool:
@@ -171,9 +183,14 @@ def _values(found: Sequence[Parity], name: str) -> list[float]:
 
 
 def _named(runtime: Runtime) -> str:
-    package, how = {
-        "onnxruntime": ("onnxruntime", "CPU"),
-        "half emulated": ("onnxruntime", "CPU, every tensor rounded to half as on a GPU"),
-        "openvino": ("openvino", "CPU"),
-    }[runtime]
-    return f"{package} {version(package)}, {how}"
+    if runtime == "openvino":
+        return f"openvino {version('openvino')}, CPU"
+    # Its package has another name where it is built for GPUs.
+    return f"onnxruntime {onnxruntime.__version__}, {HOW[runtime]}"
+
+
+HOW: dict[Runtime, str] = {
+    "onnxruntime": "CPU",
+    "half emulated": "CPU, every tensor rounded to half as on a GPU",
+    "integers emulated": "CPU, integers emulated in float32",
+}

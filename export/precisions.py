@@ -2,29 +2,33 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import onnx
 
 from sennet_engine.card import Kind, ModelCard, ModelFile, Precision
-from sennet_export.answers import Runtime, answers_of_graph
+from sennet_export.answers import Runtime, answers_of_graph, cpu_runtimes
 from sennet_export.calibration import Calibration
+from sennet_export.errors import GateError
 from sennet_export.files import ENGINE_INT8_NAME, ONNX_NAMES, model_file
 from sennet_export.fp32 import gate_tiles
 from sennet_export.gate import Gate, Limits, Measurement, fault, limits_for
 from sennet_export.half.convert import half_from_onnx
+from sennet_export.half.graph import prepared
 from sennet_export.int8.convert import int8_from_onnx
 from sennet_export.int8.layout import CPU, TENSORRT, Layout
 from sennet_export.settings import ExportSettings
 from sennet_export.trial import Trial
+from sennet_export.work import share_of_work
 
 OnStep = Callable[[str], None]
 # How often a graph that the gate refused is made again with other operators in float.
 MOST_TRIALS = 24
+# With less of its multiply-adds in a precision a file does not bear its name. An engine has to have far more of them.
+LEAST_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ class PrecisionMaker:
 
     def __init__(self, folder: Path, card: ModelCard, calibration: Calibration, settings: ExportSettings) -> None:
         self._folder, self._settings = folder, settings
-        side = card.tiling.default_side
-        self._fp32 = onnx.load(folder / ONNX_NAMES["fp32"])
+        self._side = side = card.tiling.default_side
+        self._fp32 = prepared(onnx.load(folder / ONNX_NAMES["fp32"]))
         self._measured_on = calibration.further_squares(side)
         self.tiles = gate_tiles(calibration, main_side=side, sides=card.tiling.sides)
         self.reference = answers_of_graph(self._fp32, self.tiles, runtime="onnxruntime")
@@ -67,13 +71,13 @@ class PrecisionMaker:
             GateError: no choice of operators in float32 passes the gate; no file is left.
         """
         began = perf_counter()
-        judge = self._judge("fp16", ("onnxruntime", "half emulated", *self._openvino))
+        judge = self._judge("fp16", (*cpu_runtimes(self._settings.targets), "half emulated"))
         made = half_from_onnx(
             self._fp32, tiles=self._measured_on, judge=judge, most_trials=MOST_TRIALS, on_step=on_step
         )
         entry = self._written(
-            ONNX_NAMES["fp16"], made.model, judge, kind="onnx", precision="fp16", trials=made.trials,
-            kept=dict(Counter(made.kept.values())), largest_activation=made.largest[1],
+            ONNX_NAMES["fp16"], made.model, judge, kind="onnx", precision="fp16", kept=made.kept,
+            at_fault=made.at_fault, largest_activation=made.largest[1],
         )  # fmt: skip
         return MadeFile(ONNX_NAMES["fp16"], entry, perf_counter() - began, _refused(made.trials))
 
@@ -84,10 +88,10 @@ class PrecisionMaker:
             GateError: no choice of layers in float passes the gate; no file is left.
         """
         layouts: list[tuple[str, Kind, Layout, tuple[Runtime, ...]]] = [
-            (ONNX_NAMES["int8"], "onnx", CPU, ("onnxruntime", *self._openvino))
+            (ONNX_NAMES["int8"], "onnx", CPU, cpu_runtimes(self._settings.targets))
         ]
         if self._settings.engine_targets:
-            layouts.append((ENGINE_INT8_NAME, "engine-onnx", TENSORRT, ("onnxruntime",)))
+            layouts.append((ENGINE_INT8_NAME, "engine-onnx", TENSORRT, ("integers emulated",)))
         for name, kind, layout, runtimes in layouts:
             began = perf_counter()
             judge = self._judge("int8", runtimes)
@@ -96,29 +100,34 @@ class PrecisionMaker:
                 on_step=on_step,
             )  # fmt: skip
             entry = self._written(
-                name, made.model, judge, kind=kind, precision="int8", trials=made.trials,
-                kept=dict(Counter(made.kept.values())),
+                name, made.model, judge, kind=kind, precision="int8", kept=made.kept, at_fault=tuple(made.kept),
             )  # fmt: skip
             yield MadeFile(name, entry, perf_counter() - began, _refused(made.trials))
 
-    @property
-    def _openvino(self) -> tuple[Runtime, ...]:
-        return ("openvino",) if "openvino" in self._settings.targets else ()
-
     def _judge(self, precision: Precision, runtimes: tuple[Runtime, ...]) -> "_Judge":
+        if not self._gate.has_vessels:
+            raise GateError(
+                "no pixel of the calibration reaches the network's threshold, so that masks prove nothing; name a "
+                "volume with vessels by --calibration"
+            )
         return _Judge(self._gate, runtimes, limits_for(precision, self._settings.allowed_loss))
 
     def _written(
         self, name: str, model: onnx.ModelProto, judge: "_Judge", *, kind: Kind, precision: Precision,
-        trials: Sequence[Trial], **facts: Any,
+        kept: Mapping[str, str], at_fault: Sequence[str], largest_activation: float | None = None,
     ) -> ModelFile:  # fmt: skip
+        share = share_of_work(self._fp32, side=self._side, without=kept)
+        if share < LEAST_SHARE:
+            raise GateError(
+                f"{name}: {share:.0%} of its multiply-adds would be in {precision}, expected at least "
+                f"{LEAST_SHARE:.0%}; allow more loss by --gate, or leave out --{precision}"
+            )
         path = self._folder / name
         path.unlink(missing_ok=True)  # it may be another bundle's file under a second name
         path.write_bytes(model.SerializeToString())
-        passed = next(trial for trial in trials if trial.fault is None)
         return model_file(
-            path, kind=kind, precision=precision, parity=judge.measured(model).parity, at_fault=list(passed.kept),
-            **facts,
+            path, kind=kind, precision=precision, parity=judge.measured(model).parity, at_fault=list(at_fault),
+            kept=dict(Counter(kept.values())), share_of_work=share, largest_activation=largest_activation,
         )  # fmt: skip
 
 

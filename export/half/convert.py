@@ -13,7 +13,7 @@ from sennet_export.half.emulation import emulated
 from sennet_export.half.graph import half_ports, prepared, tensor_types
 from sennet_export.half.ranges import measured_activations
 from sennet_export.half.seams import with_fewer_casts
-from sennet_export.half.sensitive import sensitive_nodes, vanishing_weights
+from sennet_export.half.sensitive import sensitive_nodes
 from sennet_export.search import smallest_passing
 from sennet_export.trial import Trial
 
@@ -31,19 +31,17 @@ class Half:
     Attributes:
         model: uint8 in and out.
         kept: the reason by name of every node that computes in float32 though it could compute in half.
-        half_nodes: how many nodes compute in half.
+        at_fault: the nodes among them that were not known to be sensitive: the judge had refused the graph.
         largest: the tensor of the float32 graph with the largest value on the tiles, and that value.
         casts: Cast nodes between half and float32.
-        vanished_weights: weights that half takes for zero.
         trials: all that was judged, in order; the model's own is among them.
     """
 
     model: onnx.ModelProto
     kept: dict[str, str]
-    half_nodes: int
+    at_fault: tuple[str, ...]
     largest: tuple[str, float]
     casts: int
-    vanished_weights: int
     trials: tuple[Trial, ...]
 
 
@@ -143,10 +141,9 @@ class _Search:
         return Half(
             model=model,
             kept=kept,
-            half_nodes=len(self._castable - kept.keys()),
+            at_fault=tuple(more),
             largest=self._activations.largest,
             casts=cast_count(model),
-            vanished_weights=vanishing_weights(self._graph, fp32=kept),
             trials=tuple(self.trials),
         )
 

@@ -29,11 +29,16 @@ class Ports:
 
 
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that can be cast: functions inlined, float constants as initializers, every node under a name of its own.
+    """A graph that can be cast: functions inlined, float constants as initializers, every node under a name of its own.
+
+    `model` itself where it is like that already, since a copy may take a gigabyte; else a copy.
 
     Raises:
         ModelError: a node holds a graph of its own (If, Loop, Scan).
     """
+    _refuse_subgraphs(model)
+    if _is_prepared(model):
+        return model
     ready = onnx.ModelProto()
     ready.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
     _refuse_subgraphs(ready)
@@ -52,6 +57,13 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     return ready
 
 
+def _is_prepared(model: onnx.ModelProto) -> bool:
+    graph = model.graph
+    names = [node.name for node in graph.node]
+    constants = [node for node in graph.node if _float_constant(node) is not None]
+    return not (model.functions or graph.value_info or constants or "" in names) and len({*names}) == len(names)
+
+
 def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
     """The element type (TensorProto.DataType) of every tensor of the graph.
 
@@ -59,7 +71,7 @@ def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
         ModelError: a node holds a graph of its own, or an operator's type cannot be inferred (which one is said).
     """
     _refuse_subgraphs(model)
-    known = onnx.shape_inference.infer_shapes(_without_weights(model)).graph
+    known = onnx.shape_inference.infer_shapes(without_weights(model)).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*known.input, *known.value_info, *known.output)}
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -114,7 +126,8 @@ def _float_constant(node: NodeProto) -> TensorProto | None:
     return constant
 
 
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its larger initializers as inputs, for shape inference."""
     small, hidden = [], []
     for tensor in model.graph.initializer:
         if tensor.ByteSize() <= LARGEST_SHAPE_BYTES:

@@ -56,12 +56,6 @@ def sensitive_nodes(model: onnx.ModelProto, activations: Activations) -> dict[st
     return reasons
 
 
-def vanishing_weights(model: onnx.ModelProto, *, fp32: Collection[str]) -> int:
-    """How many weights that are read in half become zero there: those below 2**-25."""
-    read = {name for node in model.graph.node if node.name not in fp32 for name in node.input}
-    return sum(_vanishing(tensor) for tensor in model.graph.initializer if tensor.name in read)
-
-
 def _door(model: onnx.ModelProto, weights: Collection[str]) -> set[str]:
     """Nodes to which every way from the input is free of products."""
     door: set[str] = set()

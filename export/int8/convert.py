@@ -64,7 +64,7 @@ def int8_from_onnx(
         ModelError: values that are not finite, or a graph whose types cannot be inferred.
         GateError: nothing in integers was accepted, or the graph has no layer with weights.
     """
-    search = _Search(prepared(model), tiles, judge, layout, on_step)
+    search = _Search(layout.adapted(prepared(model)), tiles, judge, layout, on_step)
     if not search.layers:
         raise GateError("the graph has no layer with weights, so nothing can be computed in integers; leave out --int8")
     kept: dict[str, str] = {}
@@ -140,8 +140,9 @@ class _Search:
 
 
 def _answers(model: onnx.ModelProto, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Grey levels [n, 1, S, S] on onnxruntime."""
+    """Grey levels [n, 1, S, S] on onnxruntime, integers emulated in float: its kernels do not take every layout."""
     options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     entry = model.graph.input[0].name

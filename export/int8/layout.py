@@ -1,10 +1,12 @@
 """Where a graph is quantised, and how, so that a runtime finds its integer kernels."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Literal
 
 import onnx
+
+from sennet_export.int8.matrix_weights import with_weights_of_full_rank
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # They hand integers on: the output has the scale of the input.
@@ -19,27 +21,26 @@ class Layout:
     """One way to place the pairs of QuantizeLinear and DequantizeLinear.
 
     Attributes:
-        readers: the runtimes that it is made for.
         operators: the types that are quantised: what they read, and what they write.
         float_outputs: types among them that read integers and write floats.
         activations: `uint8`, with a zero point that fits the tensor's range, or `int8`, whose zero point is 0.
         weight_bits: 7 or 8, symmetric, a scale for each output channel.
         smallest_scale: of weights and activations; what is smaller than it is rounded more coarsely.
+        adapted: makes of a float graph another with the same answers, for its readers to find integer kernels in.
     """
 
-    readers: str
     operators: tuple[str, ...]
     float_outputs: tuple[str, ...]
     activations: Literal["uint8", "int8"]
     weight_bits: Literal[7, 8]
     smallest_scale: float = 0.0
+    adapted: Callable[[onnx.ModelProto], onnx.ModelProto] = field(default=lambda model: model)
 
 
 # onnxruntime computes a convolution in integers only where its output is quantised too, and OpenVINO hardly loses by
 # it; matrix products they both compute in integers from quantised inputs. Signed activations halve onnxruntime's speed.
 # With 8-bit weights the 16-bit sums of processors without VNNI (AVX2) saturate; 7 bits cost no accuracy that shows.
 CPU = Layout(
-    readers="onnxruntime and OpenVINO on a CPU",
     operators=(*WEIGHTED, *MOVERS, "Clip", "Relu"),
     float_outputs=("MatMul",),
     activations="uint8",
@@ -49,12 +50,12 @@ CPU = Layout(
 # integer kernels read is quantised, and both branches of residual sums. The smallest scale is half's smallest normal
 # number, so that the graph's float part can be cast to half: a scale that half takes for zero is refused by the parser.
 TENSORRT = Layout(
-    readers="TensorRT and TensorRT for RTX",
     operators=(*WEIGHTED, "Add"),
     float_outputs=(*WEIGHTED, "Add"),
     activations="int8",
     weight_bits=8,
     smallest_scale=2**-14,
+    adapted=with_weights_of_full_rank,
 )
 
 

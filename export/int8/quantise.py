@@ -42,6 +42,7 @@ def quantised_model(
         "WeightSymmetric": True,
         "QuantizeBias": False,
         "OpTypesToExcludeOutputQuantization": list(layout.float_outputs),
+        "QDQOpTypePerChannelSupportToAxis": {"MatMul": -1},
         "MinimumRealRange": LEVELS * layout.smallest_scale or None,
     }
     quantizer = QDQQuantizer(

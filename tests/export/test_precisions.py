@@ -110,15 +110,18 @@ def test_a_network_beyond_half_keeps_its_overflowing_layers_in_float(command, st
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--tile", 98], "multiple of 4"),
-        (["--tile", 32], "twice the halo"),
+        (["--tile", 2**30], "48, 64, 96, 128"),
+        (["--halo-tolerance", 2], "is a bundle"),
+        (["--gate", 0.1], "add --fp16 or --int8"),
+        (["--gpu", "8.6"], "add --target rtx"),
         (["--target", "cuda"], "onnx, openvino, rtx, tensorrt"),
         (["--target", "tensorrt"], "--target rtx"),
         (["--target", "rtx", "--gpu", "9.9"], "8.6"),
         (["--target", "rtx", "--batch", "4,2,1"], "MIN <= OPT <= MAX"),
         (["--fp16", "--gate", 2], "0 to 1"),
         (["--target", "rtx", "--builder-level", 9], "0 to 5"),
-        (["--target", "rtx", "--workspace", 0], "1 or more"),
+        (["--target", "rtx", "--workspace", 0], "1 to 1048576"),
+        (["--target", "rtx", "--workspace", 10**20], "1 to 1048576"),
         (["--out", "bundle"], "bundle.model"),
     ],
 )  # fmt: skip
@@ -157,3 +160,52 @@ def test_one_model_that_fails_does_not_stop_the_others(command, strided_bundle, 
     ran = command("sennet-export", strided_bundle, strided_bundle, "--out", tmp_path / "both.model")
     assert ran.code == 2
     assert "names one bundle" in ran.err
+
+
+def test_a_file_that_is_hardly_in_half_does_not_bear_the_name(command, strided_bundle, planes):
+    """All three convolutions with weights beyond half stay in float, so nothing would be in half: exit code 1."""
+    rewritten(strided_bundle, {name: lambda weight: weight * 1e6 for name in ("w0", "w1", "w2", "w3")})
+    ran = command("sennet-export", strided_bundle, "--fp16", "--target", "onnx", "--calibration", planes)
+    assert ran.code == 1
+    assert "0% of its multiply-adds would be in fp16" in ran.err
+    assert not (strided_bundle / "model.fp16.onnx").exists()
+
+
+def test_masks_without_vessels_prove_nothing(command, strided_bundle, planes):
+    """Where no pixel reaches the threshold, every file would pass: exit code 1, and what to name instead."""
+    card = json.loads((strided_bundle / "model.json").read_text())
+    card["threshold"]["value"] = 0.99999
+    (strided_bundle / "model.json").write_text(json.dumps(card))
+    rewritten(strided_bundle, {"w3": lambda weight: weight * 0.1})
+    ran = command("sennet-export", strided_bundle, "--int8", "--calibration", planes)
+    assert ran.code == 1
+    assert "volume with vessels by --calibration" in ran.err
+
+
+def test_a_bundle_in_the_folder_of_the_shell(command, strided_bundle, monkeypatch):
+    """`sennet-export .` keeps the bundle's name."""
+    monkeypatch.chdir(strided_bundle)
+    assert command("sennet-export", ".", "--fp16", "--target", "onnx").code == 0
+    assert open_bundle(strided_bundle).card.name == "strided"
+
+
+def test_engines_that_no_longer_fit_are_left_out(command, strided_bundle, planes, tmp_path):
+    """An engine goes when its ONNX file is made anew, or when it or its facts were changed; the rest stays, and a
+    bundle elsewhere shares no file with the one that it is from.
+    """
+    options = ["--target", "rtx", "--gpu", 8.6, "--tile", 48]
+    assert command("sennet-export", strided_bundle, "--fp16", *options).code == 0
+    engine = "model.fp16.rtx-sm86.engine"
+    ran = command("sennet-export", strided_bundle, *options, "--out", tmp_path / "more.model")
+    assert ran.code == 0, ran.err
+    assert {engine, "model.rtx-sm86.engine"} <= set(open_bundle(tmp_path / "more.model").card.files)
+    for file in (tmp_path / "more.model").iterdir():
+        assert file.stat().st_nlink == 1
+    (tmp_path / "more.model" / engine).write_bytes(b"changed")
+    ran = command("sennet-export", tmp_path / "more.model", "--fp16", "--target", "onnx", "--gate", 0.5)
+    assert ran.code == 0, ran.err
+    assert f"{engine}: got sha256" in ran.err
+    files = open_bundle(tmp_path / "more.model").card.files
+    assert engine not in files
+    assert "model.rtx-sm86.engine" in files
+    assert not (tmp_path / "more.model" / engine).exists()

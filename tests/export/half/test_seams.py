@@ -9,7 +9,7 @@ from sennet_export.half.cast import cast_count, half_model
 from sennet_export.half.graph import FLOAT, HALF, half_ports, prepared, tensor_types
 from sennet_export.half.ranges import Activations, measured_activations
 from sennet_export.half.seams import CAST_BYTES, with_fewer_casts
-from sennet_export.half.sensitive import PRODUCTS, sensitive_nodes, vanishing_weights
+from sennet_export.half.sensitive import PRODUCTS, sensitive_nodes
 
 SAME = "<pads = [1, 1, 1, 1]>"
 
@@ -55,17 +55,6 @@ def test_a_weight_beyond_half_keeps_its_node_in_float(network, weight, tiles):
     assert "its weight 'w1' reaches" in reasons["Conv b"]
     assert reasons.keys() & {"Conv a", "Conv logits"} == set()
     assert tensor_types(half_model(model, fp32=reasons))["b"] == FLOAT
-
-
-def test_weights_that_half_takes_for_zero_are_counted(network):
-    """Those below 2**-25, of nodes in half."""
-    values = np.array([1.0, 0.0, 1e-8, -2e-8, 2.0**-24])
-    model = network("a = Mul (x, w) b = Add (a, v)", {"w": values, "v": values}, ends=False,
-                    inputs="float[5] x", outputs="float[5] b")  # fmt: skip
-    assert vanishing_weights(model, fp32=[]) == 4
-    assert vanishing_weights(model, fp32={"Mul a"}) == 2
-    half = half_model(model, fp32=[])
-    assert sum(int(np.count_nonzero(np.frombuffer(t.raw_data, np.float16))) for t in half.graph.initializer) == 4
 
 
 def test_a_norm_written_out_is_one_island(network, weight, tiles):

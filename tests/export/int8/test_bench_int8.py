@@ -47,9 +47,9 @@ def test_the_table_has_a_row_for_each_runtime(command, int8_file):
     assert "tiles of 192 pixels" in ran.out
 
 
-def test_a_bundle_without_int8_is_refused(command):
+def test_a_bundle_without_int8_is_refused(command, strided_bundle):
     """With what it holds, and how to get int8."""
-    ran = command("sennet-bench", "int8", BUILTIN)
+    ran = command("sennet-bench", "int8", strided_bundle)
     assert ran.code == 2
     assert "--int8" in ran.err
 

@@ -275,3 +275,30 @@ def test_layers_are_ordered_by_effect_in_few_measurements():
     assert ordered[:2] == ["layer 13", "layer 50"]
     assert sorted(ordered) == sorted(layers)
     assert len(asked) <= 32
+
+
+def test_matrix_products_for_engines_have_weights_in_the_rank_of_what_they_multiply():
+    """Straight from a DequantizeLinear, in integers, with the answers of the float graph nearly kept."""
+    draw = np.random.default_rng(3)
+    weights = {
+        "w0": draw.normal(size=(8, 1, 3, 3)),
+        "w1": draw.normal(0, 0.3, (8, 8)),
+        "w2": draw.normal(size=(1, 8, 3, 3)),
+    }
+    text = """<ir_version: 9, opset_import: ["" : 18]> g (uint8[b,1,h,w] tiles) => (uint8[b,1,h,w] probabilities) {
+        x = Cast <to = 1> (tiles) s = Mul (x, scale) a = Conv <pads = [1,1,1,1]> (s, w0)
+        t = Transpose <perm = [0,2,3,1]> (a) m = MatMul (t, w1) u = Transpose <perm = [0,3,1,2]> (m)
+        logits = Conv <pads = [1,1,1,1]> (u, w2) p = Sigmoid (logits) l = Mul (p, levels) r = Round (l)
+        probabilities = Cast <to = 2> (r)
+    }"""
+    model = onnx.parser.parse_model(text)
+    for name, values in {**weights, "scale": 0.01, "levels": 255.0}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+    tiles = draw.integers(0, 256, (2, 1, 32, 32), dtype=np.uint8)
+    made = int8_from_onnx(model, tiles=tiles, judge=accepted, layout=TENSORRT).model
+    maker = {name: node for node in made.graph.node for name in node.output}
+    product = next(node for node in made.graph.node if node.op_type == "MatMul")
+    weight = maker[product.input[1]]
+    assert weight.op_type == "DequantizeLinear"
+    stored = {tensor.name: tensor for tensor in made.graph.initializer}[weight.input[0]]
+    assert list(stored.dims) == [1, 1, 8, 8]
