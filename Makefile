@@ -55,7 +55,7 @@ experiment: .venv-dev/installed
 
 # Masks of random weights mean nothing, so their gate stands open; the trained ones have to pass theirs.
 NETWORKS := runs/networks
-EXPORT := sennet-export --overwrite --fp16 --int8 --target rtx --target openvino
+EXPORT := sennet-export --overwrite --fp16 --int8 --target rtx
 networks: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 networks: .venv-dev/installed
 	sennet-bench seed-networks $(NETWORKS)
@@ -64,7 +64,7 @@ networks: .venv-dev/installed
 	$(EXPORT) --gate 1 $(NETWORKS)/random_efficientnet_l $(NETWORKS)/random_maxvit --tile 512
 	sennet-bench seed-networks $(NETWORKS) --small
 	for name in maxvit seresnext efficientnet unetplusplus; do \
-	  $(EXPORT) $(NETWORKS)/small_$$name && sennet-bench int8 $(NETWORKS)/small_$$name.model; done
+	  $(EXPORT) --target openvino $(NETWORKS)/small_$$name && sennet-bench int8 $(NETWORKS)/small_$$name.model || exit; done
 
 runs/phantoms/made: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 runs/phantoms/made: recipes/builtin_phantoms.sh $(wildcard trainer/phantom/*.py) | .venv-dev/installed
