@@ -59,6 +59,9 @@ def output_folder(path: Path, kind: FolderKind, *, overwrite: bool) -> Iterator[
         # Again: another run may have put its result there in the meantime.
         refuse_existing(path, kind, overwrite=overwrite)
         _put_in_place(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say which
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         _remove_empty(missing_parents)

@@ -100,7 +100,7 @@ class _Search:
 
     def fault_of(self, more: Mapping[str, str]) -> str | None:
         """Judge the graph that keeps `more` in float32 beside what is sensitive."""
-        self._on_step(f"trial {len(self.trials) + 1}: {len(more)} more nodes in float32")
+        self._on_step(f"fp16, trial {len(self.trials) + 1}: {len(more)} more operators in float32")
         fault = self._judge(self._cast(more))
         self.trials.append(Trial(tuple(more), fault))
         return fault

@@ -341,7 +341,7 @@ def test_a_full_disk_leaves_nothing_behind(command, volume, identity_bundle, mon
     monkeypatch.setattr(StackWriter, "append", full)
     ran = command("sennet-infer", volume, "--model", identity_bundle)
     assert ran.code == 2
-    assert "No space left" in ran.err
+    assert f"{volume.parent}/volume.sennet: No space left" in ran.err
     assert not list(volume.parent.glob("volume.sennet*"))
 
 
