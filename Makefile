@@ -58,7 +58,7 @@ NETWORKS := runs/networks
 EXPORT := sennet-export --overwrite --fp16 --int8 --target rtx
 networks: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 networks: .venv-dev/installed
-	sennet-bench seed-networks $(NETWORKS)
+	sennet-bench seed-networks $(NETWORKS) --overwrite
 	$(EXPORT) --gate 1 $(NETWORKS)/random_efficientnet_s --tile 448 --tile 832
 	$(EXPORT) --gate 1 $(NETWORKS)/random_seresnext --tile 384 --tile 512
 	$(EXPORT) --gate 1 $(NETWORKS)/random_efficientnet_l $(NETWORKS)/random_maxvit --tile 512

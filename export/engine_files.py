@@ -33,7 +33,8 @@ def built_engines(
             built = build_engine(
                 onnx, folder, target=target, on_progress=on_phase,
                 settings=BuildSettings(
-                    precision=precision, sides=tuple(card.tiling.sides), batch=settings.batch or Batch(),
+                    precision=precision, sides=settings.tiles or tuple(card.tiling.sides),
+                    batch=settings.batch or Batch(),
                     compute_capabilities=settings.compute_capabilities,
                     timing_cache=settings.timing_cache,
                     options=BuilderOptions(workspace_mb=settings.workspace_mb, level=settings.builder_level),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -10,7 +11,7 @@ from sennet_engine.bundle import CARD_NAME, open_bundle
 from sennet_engine.card import ModelCard, ModelFile
 from sennet_engine.errors import ConfigError, OutputError
 from sennet_engine.output_folder import output_folder, refuse_existing
-from sennet_export.carried import carry_over, without_stale_engines
+from sennet_export.carried import carry_over, copied, linked, without_stale_engines
 from sennet_export.engine_files import built_engines, write_golden
 from sennet_export.engines.products import open_product
 from sennet_export.files import BUNDLE, GOLDEN_NAME, ONNX_NAMES, versions_at_export
@@ -51,19 +52,19 @@ def export_model(source: Path, settings: ExportSettings, *, on_step: OnStep, on_
         GateError: a file does not answer as the network does. Nothing is written then.
         OutputError: the folder exists or cannot be written.
     """
-    is_bundle = (source / CARD_NAME).exists()
-    _refuse_idle_options(settings)
     source = source.resolve()
+    is_bundle = (source / CARD_NAME).exists()
     out = (settings.out or (source if is_bundle else source.with_name(f"{source.name}{SUFFIX}"))).resolve()
     in_place = is_bundle and out == source
+    name = _name_of(out)
+    _refuse_idle_options(settings, is_bundle=is_bundle)
     refuse_existing(out, BUNDLE, overwrite=settings.overwrite or in_place)
     for target in settings.engine_targets:
         open_product(target).resolved(settings.compute_capabilities)  # refused before any work
-    before = (source / CARD_NAME).read_bytes() if in_place else b""
-    name = out.name.removesuffix(SUFFIX)
+    before = _card_bytes(source) if in_place else b""
     with output_folder(out, BUNDLE, overwrite=settings.overwrite or in_place) as folder:
         began = perf_counter()
-        begin = carry_over if is_bundle else write_fp32
+        begin = partial(carry_over, place=linked if in_place else copied) if is_bundle else write_fp32
         card, calibration = begin(source, folder, name=name, settings=settings, on_step=on_step)
         verdict, seconds = ("was there", None) if is_bundle else ("passed", perf_counter() - began)
         fp32 = ONNX_NAMES["fp32"]
@@ -91,15 +92,38 @@ def export_model(source: Path, settings: ExportSettings, *, on_step: OnStep, on_
         ]
         _write_card(folder, card.model_copy(update={"files": files, "versions": card.versions | versions_at_export()}))
         written = open_bundle(folder).card
-        if in_place and (source / CARD_NAME).read_bytes() != before:
+        if in_place and _card_bytes(source) != before:
             raise OutputError(f"{source}: was changed by another export in the meantime; run this one again")
     return Exported(out, written, rows, remarks)
 
 
-def _refuse_idle_options(settings: ExportSettings) -> None:
+def _name_of(out: Path) -> str:
+    """The bundle's name, that of its folder. Raises OutputError where a card cannot have it."""
+    name = out.name.removesuffix(SUFFIX)
+    if not name or "\\" in name:
+        raise OutputError(
+            f"{out}: got the name {name!r}, expected NAME{SUFFIX} without a backslash; choose another --out"
+        )
+    return name
+
+
+def _card_bytes(source: Path) -> bytes:
+    try:
+        return (source / CARD_NAME).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _refuse_idle_options(settings: ExportSettings, *, is_bundle: bool) -> None:
     """Raise ConfigError for an option that would do nothing."""
     if settings.allowed_loss is not None and not settings.precisions:
         raise ConfigError("--gate: is for further precisions; add --fp16 or --int8")
+    if is_bundle and not (settings.precisions or settings.engine_targets or settings.description):
+        raise ConfigError(
+            "got a bundle and nothing to make of it; add --fp16, --int8, --target rtx or --target tensorrt"
+        )
+    if is_bundle and settings.tiles and not settings.engine_targets:
+        raise ConfigError("--tile: of a bundle it chooses tiles of engines; add --target rtx or --target tensorrt")
     of_engines = {
         "--gpu": settings.compute_capabilities or None, "--batch": settings.batch, "--workspace": settings.workspace_mb,
         "--builder-level": settings.builder_level, "--timing-cache": settings.timing_cache,

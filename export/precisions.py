@@ -49,7 +49,7 @@ class PrecisionMaker:
         reference: what the fp32 graph answers.
 
     Raises:
-        GateError: the fp32 graph answers the same everywhere on the calibration.
+        GateError: the fp32 graph answers the same everywhere on the calibration, or finds nothing there.
     """
 
     def __init__(self, folder: Path, card: ModelCard, calibration: Calibration, settings: ExportSettings) -> None:
@@ -63,6 +63,11 @@ class PrecisionMaker:
             self.tiles, self.reference, side=side, threshold=card.threshold.value, source=calibration.source,
             against=ONNX_NAMES["fp32"],
         )  # fmt: skip
+        if not self._gate.has_vessels:
+            raise GateError(
+                f"no pixel of {calibration.source} reaches the network's threshold, so that masks prove nothing; name "
+                f"a volume with vessels by --calibration"
+            )
 
     def fp16(self, on_step: OnStep) -> MadeFile:
         """Write the graph in half precision, for every runtime and for engines.
@@ -105,11 +110,6 @@ class PrecisionMaker:
             yield MadeFile(name, entry, perf_counter() - began, _refused(made.trials))
 
     def _judge(self, precision: Precision, runtimes: tuple[Runtime, ...]) -> "_Judge":
-        if not self._gate.has_vessels:
-            raise GateError(
-                "no pixel of the calibration reaches the network's threshold, so that masks prove nothing; name a "
-                "volume with vessels by --calibration"
-            )
         return _Judge(self._gate, runtimes, limits_for(precision, self._settings.allowed_loss))
 
     def _written(

@@ -40,7 +40,7 @@ class ExportSettings:
         description: one sentence for the card.
         precisions: what is made besides fp32.
         targets: what the files are made for; `onnx` is always among them.
-        tiles: tile sides; by default all that are useful. Of a bundle some of those that it was measured for.
+        tiles: tile sides; by default all that are useful. Of a bundle those that its engines are built for.
         batch: of the engines; by default `Batch()`.
         compute_capabilities: GPUs that engines are built for, as "8.6"; by default the product's own choice.
         allowed_loss: surface Dice that fp16 and int8 may lose against fp32; by default that of `gate.LIMITS`.

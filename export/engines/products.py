@@ -96,7 +96,8 @@ def open_product(target: EngineTarget) -> Product:
         module = importlib.import_module(kind.module)
     except ImportError as error:
         raise MissingExtraError(
-            f"--target {target}: {kind.title} is not installed ({error}); run: pip install 'sennet[{kind.extra}]'"
+            f"--target {target}: {kind.title} is not installed ({error}); run: pip install 'sennet[{kind.extra}]', "
+            f"or leave engines out by --target onnx"
         ) from error
     return Product(kind, module, str(module.__version__))
 

@@ -52,7 +52,7 @@ def test_each_precision_gives_the_mask_of_fp32_within_what_the_card_states(comma
     out = tmp_path / "all.model"
     ran = command(
         "sennet-export", strided_bundle, "--out", out, "--fp16", "--int8", "--target", "openvino", "--gate", 0.2,
-        "--tile", 128, "--calibration", planes,
+        "--calibration", planes,
     )  # fmt: skip
     assert ran.code == 0, ran.err
     expected, mask = probabilities(command, planes, out, tmp_path / "fp32")
@@ -110,10 +110,12 @@ def test_a_network_beyond_half_keeps_its_overflowing_layers_in_float(command, st
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--tile", 2**30], "48, 64, 96, 128"),
-        (["--halo-tolerance", 2], "is a bundle"),
+        (["--target", "rtx", "--tile", 2**30], "48, 64, 96, 128"),
+        (["--int8", "--tile", 48], "tiles of engines"),
+        (["--int8", "--halo-tolerance", 2], "is a bundle"),
+        (["--target", "openvino"], "nothing to make of it"),
         (["--gate", 0.1], "add --fp16 or --int8"),
-        (["--gpu", "8.6"], "add --target rtx"),
+        (["--int8", "--gpu", "8.6"], "--gpu: is for engines"),
         (["--target", "cuda"], "onnx, openvino, rtx, tensorrt"),
         (["--target", "tensorrt"], "--target rtx"),
         (["--target", "rtx", "--gpu", "9.9"], "8.6"),
@@ -198,7 +200,9 @@ def test_engines_that_no_longer_fit_are_left_out(command, strided_bundle, planes
     engine = "model.fp16.rtx-sm86.engine"
     ran = command("sennet-export", strided_bundle, *options, "--out", tmp_path / "more.model")
     assert ran.code == 0, ran.err
-    assert {engine, "model.rtx-sm86.engine"} <= set(open_bundle(tmp_path / "more.model").card.files)
+    card = open_bundle(tmp_path / "more.model").card
+    assert {engine, "model.rtx-sm86.engine"} <= set(card.files)
+    assert card.tiling.sides == [48, 64, 96, 128]
     for file in (tmp_path / "more.model").iterdir():
         assert file.stat().st_nlink == 1
     (tmp_path / "more.model" / engine).write_bytes(b"changed")
@@ -209,3 +213,12 @@ def test_engines_that_no_longer_fit_are_left_out(command, strided_bundle, planes
     assert engine not in files
     assert "model.rtx-sm86.engine" in files
     assert not (tmp_path / "more.model" / engine).exists()
+    assert (tmp_path / "more.model" / "golden.npz").exists()
+
+
+def test_a_bundle_shares_no_file_with_its_copy(command, strided_bundle, tmp_path):
+    """Neither under the same name in another folder nor under a longer name beside it."""
+    (tmp_path / "other").mkdir()
+    for out in (tmp_path / "other" / "strided.model", tmp_path / "strided.model.second.model"):
+        assert command("sennet-export", strided_bundle, "--out", out, "--fp16", "--target", "onnx").code == 0
+        assert all(file.stat().st_nlink == 1 for file in out.iterdir())
