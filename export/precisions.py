@@ -107,7 +107,9 @@ class PrecisionMaker:
             entry = self._written(
                 name, made.model, judge, kind=kind, precision="int8", kept=made.kept, at_fault=tuple(made.kept),
             )  # fmt: skip
-            yield MadeFile(name, entry, perf_counter() - began, _refused(made.trials))
+            done = MadeFile(name, entry, perf_counter() - began, _refused(made.trials))
+            del made, judge  # the next layout needs the memory
+            yield done
 
     def _judge(self, precision: Precision, runtimes: tuple[Runtime, ...]) -> "_Judge":
         return _Judge(self._gate, runtimes, limits_for(precision, self._settings.allowed_loss))
