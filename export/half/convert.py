@@ -1,6 +1,6 @@
 """From a float32 graph to one in half that its judge accepts, with as little as possible left in float32."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,11 @@ from sennet_export.half.ranges import measured_activations
 from sennet_export.half.seams import with_fewer_casts
 from sennet_export.half.sensitive import sensitive_nodes
 from sennet_export.search import smallest_passing
-from sennet_export.trial import Trial
+from sennet_export.trial import Judge, Trial, refusal
 
 MOST_TRIALS = 40
 # Mending one overflow may let the next be seen.
 MOST_OVERFLOW_ROUNDS = 8
-
-Judge = Callable[[onnx.ModelProto], str | None]
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def half_from_onnx(
             most_trials=left,
         )
         if not found:
-            raise GateError(_refusal(search.trials))
+            raise GateError(refusal("fp16", search.trials))
         more |= dict.fromkeys(found, reason)
     return search.result(more)
 
@@ -102,7 +100,7 @@ class _Search:
         """Judge the graph that keeps `more` in float32 beside what is sensitive."""
         self._on_step(f"fp16, trial {len(self.trials) + 1}: {len(more)} more operators in float32")
         fault = self._judge(self._cast(more))
-        self.trials.append(Trial(tuple(more), fault))
+        self.trials.append(Trial(self._in_order(more), fault))
         return fault
 
     def overflowing(self) -> dict[str, str]:
@@ -141,11 +139,15 @@ class _Search:
         return Half(
             model=model,
             kept=kept,
-            at_fault=tuple(more),
+            at_fault=self._in_order(more),
             largest=self._activations.largest,
             casts=cast_count(model),
             trials=tuple(self.trials),
         )
+
+    def _in_order(self, names: Collection[str]) -> tuple[str, ...]:
+        """In the order of the graph: that of a set changes from run to run."""
+        return tuple(node.name for node in self._graph.graph.node if node.name in names)
 
     def _kept(self, more: Mapping[str, str]) -> dict[str, str]:
         return with_fewer_casts(self._graph, {**more, **self._sensitive}, self._activations)
@@ -157,8 +159,3 @@ class _Search:
         """The nodes of the float32 graph that write or read one of `tensors`, which may be a Cast's in `half`."""
         around = {node.name for node in half.graph.node if tensors.intersection([*node.input, *node.output])}
         return around & self._castable
-
-
-def _refusal(trials: Sequence[Trial]) -> str:
-    lines = "\n".join(f"  {trial.kept_as_text} in float32: {trial.fault}" for trial in trials)
-    return f"fp16: no graph passed, {len(trials)} were tried; allow more loss by --gate, or leave out --fp16\n{lines}"

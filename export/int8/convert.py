@@ -15,14 +15,12 @@ from sennet_export.int8.layout import CPU, Layout, weighted_layers
 from sennet_export.int8.quantise import quantised_model
 from sennet_export.int8.ranges import tensor_ranges
 from sennet_export.search import smallest_passing
-from sennet_export.trial import Trial
+from sennet_export.trial import Judge, Trial, refusal
 
 MOST_TRIALS = 24
 # Runs to order the layers by, each of EFFECT_TILES tiles; they are made only where the gate refused two graphs.
 MOST_EFFECT_RUNS = 64
 EFFECT_TILES = 2
-
-Judge = Callable[[onnx.ModelProto], str | None]
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,9 @@ def int8_from_onnx(
     if fault is not None:
         found = search.fewest_in_float(most_trials=most_trials - len(search.trials))
         if found is None:
-            raise GateError(_refusal(search.trials))
-        kept = dict.fromkeys(found, f"refused in int8: {fault}")
+            raise GateError(refusal("int8", search.trials))
+        in_order = [layer for layer in search.layers if layer in found]  # a set's changes from run to run
+        kept = dict.fromkeys(in_order, f"refused in int8: {fault}")
     return Int8(search.made(kept), kept, len(search.layers) - len(kept), tuple(search.trials))
 
 
@@ -147,8 +146,3 @@ def _answers(model: onnx.ModelProto, tiles: npt.NDArray[np.uint8]) -> npt.NDArra
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     entry = model.graph.input[0].name
     return np.concatenate([session.run(None, {entry: tile[None]})[0] for tile in tiles]).astype(np.float32)
-
-
-def _refusal(trials: Sequence[Trial]) -> str:
-    lines = "\n".join(f"  {trial.kept_as_text} in float: {trial.fault}" for trial in trials)
-    return f"int8: no graph passed, {len(trials)} were tried; allow more loss by --gate, or leave out --int8\n{lines}"

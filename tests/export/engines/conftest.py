@@ -12,6 +12,11 @@ TYPES = {"fp16": TensorProto.FLOAT16, "fp32": TensorProto.FLOAT}
 Graph = Callable[..., bytes]
 
 
+def files(folder: Path) -> list[str]:
+    """Names of what lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def _nothing(*_: object) -> None:
     """Takes progress and shows nothing."""
 

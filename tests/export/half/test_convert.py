@@ -123,7 +123,8 @@ def test_where_nothing_passes_the_trials_are_listed(plain, tiles):
     with pytest.raises(GateError, match="not today") as refused:
         half_from_onnx(plain, tiles=tiles, judge=lambda _half: "not today")
     assert refused.value.exit_code == 1
-    assert "more in float32" in str(refused.value)
+    assert "2 were tried" in str(refused.value)
+    assert "\n  nothing more in float: not today\n  Conv a, " in str(refused.value)
 
 
 def test_no_more_graphs_are_judged_than_allowed(overflowing, judge_on, tiles):

@@ -4,16 +4,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from sennet_engine.bundle import BUILTIN
 from sennet_engine.errors import ModelError
 from sennet_export.calibration import phantom_calibration
-from sennet_export.gate import GateError
 from sennet_export.int8.convert import int8_from_onnx
-from sennet_export.int8.effects import ordered_by_effect
 from sennet_export.int8.layout import CPU, TENSORRT, weighted_layers
 from sennet_export.int8.ranges import Range, tensor_ranges
+
+from .conftest import accepted, network, on_onnxruntime
 
 SIDE = 192
 INTEGER_TYPES = {"QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat"}
@@ -32,21 +32,6 @@ def builtin():
     return onnx.load(BUILTIN / "model.onnx")
 
 
-@pytest.fixture
-def grey_tiles():
-    """Noise of all grey levels."""
-    return np.random.default_rng(1).integers(0, 256, (3, 1, 32, 32), dtype=np.uint8)
-
-
-def accepted(_model: object) -> None:
-    """A judge that finds nothing wrong."""
-
-
-def on_onnxruntime(model, tiles):
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"tiles": tiles})[0]
-
-
 def compiled_by_openvino(model):
     openvino = pytest.importorskip("openvino")
     core = openvino.Core()
@@ -56,55 +41,6 @@ def compiled_by_openvino(model):
 
 def dice(first, second):
     return 2 * (first & second).sum() / (first.sum() + second.sum())
-
-
-def network(*, width=4, offset=0.0):
-    """Cast, scale, three convolutions with a residual sum, sigmoid, and what makes uint8 of it.
-
-    With an `offset` one channel between the second and the third convolution is about so large, and the third takes
-    it away again: harmless in float, fatal to a scale that all channels share.
-    """
-    draw = np.random.default_rng(3)
-
-    def weight(name, *shape):
-        values = draw.normal(0, 1.5 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
-        return numpy_helper.from_array(values, name)
-
-    def constant(name, values):
-        return numpy_helper.from_array(np.asarray(values, np.float32), name)
-
-    bias = np.zeros(width)
-    bias[0] = offset
-    last = draw.normal(0, 1, (1, width, 1, 1)).astype(np.float32)
-    last[:, 0] = 1e-3
-    nodes = [
-        helper.make_node("Cast", ["tiles"], ["grey"], to=TensorProto.FLOAT, name="cast"),
-        helper.make_node("Mul", ["grey", "scale"], ["x0"], name="scaling"),
-        helper.make_node("Conv", ["x0", "w0"], ["x1"], pads=[1] * 4, name="first"),
-        helper.make_node("Relu", ["x1"], ["x2"], name="relu"),
-        helper.make_node("Conv", ["x2", "w1"], ["x3"], pads=[1] * 4, name="second"),
-        helper.make_node("Add", ["x3", "x2"], ["x4"], name="residual"),
-        helper.make_node("Conv", ["x4", "w2", "b2"], ["x5"], pads=[1] * 4, name="third"),
-        helper.make_node("Conv", ["x5", "w3", "b3"], ["x6"], name="last"),
-        helper.make_node("Sigmoid", ["x6"], ["x7"], name="sigmoid"),
-        helper.make_node("Mul", ["x7", "levels"], ["x8"], name="levels"),
-        helper.make_node("Round", ["x8"], ["x9"], name="round"),
-        helper.make_node("Clip", ["x9", "low", "levels"], ["x10"], name="clip"),
-        helper.make_node("Cast", ["x10"], ["probabilities"], to=TensorProto.UINT8, name="end"),
-    ]
-    weights = [
-        constant("scale", 1 / 64), constant("levels", 255), constant("low", 0), constant("b2", bias),
-        weight("w0", width, 1, 3, 3), weight("w1", width, width, 3, 3), weight("w2", width, width, 3, 3),
-        numpy_helper.from_array(last, "w3"), constant("b3", [-1e-3 * offset]),
-    ]  # fmt: skip
-    axes = ["batch", 1, "h", "w"]
-    graph = helper.make_graph(
-        nodes, "small",
-        [helper.make_tensor_value_info("tiles", TensorProto.UINT8, axes)],
-        [helper.make_tensor_value_info("probabilities", TensorProto.UINT8, axes)],
-        weights,
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
 def test_int8_gives_the_masks_of_fp32_on_both_runtimes(builtin, phantoms):
@@ -191,52 +127,6 @@ def test_weights_for_a_cpu_use_seven_bits(grey_tiles):
     assert 60 <= largest <= 64
 
 
-def test_first_and_last_layer_are_tried_in_float_before_others(grey_tiles):
-    """A judge that wants them in float gets them, after one refusal, with its words as the reason."""
-
-    def judge(model):
-        readers = {node.name: node.input[0] for node in model.graph.node}
-        return None if readers["first"] == "x0" else "the first layer is in integers"
-
-    made = int8_from_onnx(network(), tiles=grey_tiles, judge=judge)
-    assert set(made.kept) == {"first", "last"}
-    assert "the first layer is in integers" in made.kept["first"]
-    assert made.quantised_layers == 2
-    assert [(trial.kept, trial.fault is None) for trial in made.trials] == [((), False), (("first", "last"), True)]
-
-
-def test_the_layers_at_fault_are_found_and_kept_in_float(grey_tiles):
-    """One layer writes a channel a thousand times the others: it and its reader stay in float, the others do not."""
-    model = network(offset=3000.0)
-    expected = on_onnxruntime(model, grey_tiles).astype(int)
-    assert np.ptp(expected) > 100
-
-    def judge(candidate):
-        mean = np.abs(on_onnxruntime(candidate, grey_tiles) - expected).mean()
-        return None if mean < 3 else f"moves by {mean:.1f} grey levels"
-
-    made = int8_from_onnx(model, tiles=grey_tiles, judge=judge)
-    assert judge(made.model) is None
-    assert set(made.kept) == {"third", "last"}
-    assert made.trials[0].kept == ()
-    assert "moves by" in made.trials[0].fault
-    assert "refused in int8" in made.kept["third"]
-
-
-def test_what_never_passes_is_refused_with_all_that_was_tried(grey_tiles):
-    """Exit code 1, and each trial with what was in float and what was wrong."""
-    with pytest.raises(GateError, match=r"no graph passed, 3 were tried(?s:.*)first, last in float: too bad") as caught:
-        int8_from_onnx(network(), tiles=grey_tiles, judge=lambda _model: "too bad", most_trials=3)
-    assert caught.value.exit_code == 1
-
-
-def test_a_graph_without_layers_cannot_be_int8(identity_bundle, grey_tiles):
-    """Nothing multiplies by weights, so nothing would be in integers."""
-    model = onnx.load(identity_bundle / "model.onnx")
-    with pytest.raises(GateError, match="no layer with weights"):
-        int8_from_onnx(model, tiles=grey_tiles, judge=accepted)
-
-
 def test_the_given_graph_is_not_changed(grey_tiles):
     """The fp32 graph goes on to be the reference of others."""
     model = network()
@@ -259,22 +149,6 @@ def test_values_that_are_not_finite_cannot_be_calibrated(grey_tiles):
     model = network(offset=float("inf"))
     with pytest.raises(ModelError, match="x5"):
         int8_from_onnx(model, tiles=grey_tiles, judge=accepted)
-
-
-def test_layers_are_ordered_by_effect_in_few_measurements():
-    """The two that matter among 64 come first, from far fewer measurements than layers."""
-    layers = [f"layer {i}" for i in range(64)]
-    weight = dict.fromkeys(layers, 0.01) | {"layer 13": 5.0, "layer 50": 3.0}
-    asked = []
-
-    def effect(group):
-        asked.append(group)
-        return sum(weight[name] for name in group)
-
-    ordered = ordered_by_effect(layers, effect, most_runs=32)
-    assert ordered[:2] == ["layer 13", "layer 50"]
-    assert sorted(ordered) == sorted(layers)
-    assert len(asked) <= 32
 
 
 def test_matrix_products_for_engines_have_weights_in_the_rank_of_what_they_multiply():
