@@ -3,11 +3,12 @@
 # make test-all  the slow tests too
 # make experiment  what pseudo-labels are worth, on phantoms and, with TWO_PHOTON=FOLDER, on real stacks; under an hour
 # make networks  the four networks of the third place and small trained ones, exported with engines; about an hour
+# make peers     MONAI and nnU-Net, for `sennet-bench compare`
 # make builtin   train the built-in model anew, from its phantoms to its bundle
 PYTHON ?= python3
 DEMO := demo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format experiment networks builtin clean
+.PHONY: help demo test test-all lint format experiment networks peers builtin clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -65,6 +66,9 @@ networks: .venv-dev/installed
 	sennet-bench seed-networks $(NETWORKS) --small
 	for name in maxvit seresnext efficientnet unetplusplus; do \
 	  $(EXPORT) --target openvino $(NETWORKS)/small_$$name && sennet-bench int8 $(NETWORKS)/small_$$name.model || exit; done
+
+peers: .venv-dev/installed
+	.venv-dev/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev,peers]'
 
 runs/phantoms/made: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 runs/phantoms/made: recipes/builtin_phantoms.sh $(wildcard trainer/phantom/*.py) | .venv-dev/installed

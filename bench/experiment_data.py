@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sennet_bench.branches import dropped_branches
 from sennet_bench.stack_files import read_stack, write_stack
 from sennet_engine.errors import VolumeError
-from sennet_engine.output_folder import FolderKind, output_folder
+from sennet_engine.storage.output_folder import FolderKind, output_folder
 from sennet_trainer.phantom import PhantomSettings, make_phantom
 from sennet_trainer.phantom.look import Kidney
 from sennet_trainer.recipe.settings import RecipeSettings

@@ -19,7 +19,7 @@ def phantom(
 ) -> None:
     """Make a phantom: image, labels of the arteries, and the veins that look almost like them."""
     from sennet_bench.shape_option import shape_from_text
-    from sennet_engine.output_folder import refuse_existing
+    from sennet_engine.storage.output_folder import refuse_existing
     from sennet_trainer.phantom import PhantomSettings, make_phantom, write_phantom
     from sennet_trainer.phantom.files import PHANTOM
 

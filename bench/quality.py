@@ -3,20 +3,20 @@
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
 
 from sennet_bench.dark_blobs import tuned_dark_blobs
-from sennet_engine.bundle import open_bundle
 from sennet_engine.errors import VolumeError
+from sennet_engine.infer import infer
 from sennet_engine.metrics.score import score_masks
-from sennet_engine.pipeline import predicted_slabs
-from sennet_engine.plan import PlanRequest, make_plan
-from sennet_engine.runtimes import open_predictor
+from sennet_engine.results.assembly import MASK
+from sennet_engine.settings import InferSettings
 from sennet_engine.volumes.open import open_volume
 from sennet_engine.volumes.volume import ArrayVolume
-from sennet_engine.window import surveyed_window
+from sennet_engine.window import Window
 
 Mask = npt.NDArray[np.bool_]
 
@@ -54,15 +54,14 @@ def quality_rows(folder: Path, model: Path) -> list[QualityRow]:
     with open_volume(folder / "image.tif") as volume:
         if truth.shape != volume.shape_zyx:
             raise VolumeError(f"{folder}: got labels of shape {truth.shape}, expected {volume.shape_zyx} as the image")
-        window = surveyed_window(volume)
-        bundle = open_bundle(model)
-        plan = make_plan(volume.shape_zyx, bundle.card, PlanRequest())
-        grey, masks = [], []
-        with open_predictor(bundle) as predictor:
-            for result in predicted_slabs(volume, predictor, plan, window=window):
-                grey.append(result.grey)
-                masks.append(result.canvas.mask(plan.threshold_milli))
-    found = {bundle.card.name: np.concatenate(masks), "dark blobs": tuned_dark_blobs(np.concatenate(grey), truth)}
+        with TemporaryDirectory() as scratch:
+            out = Path(scratch) / "result"
+            # One runtime: the others may differ by a grey level.
+            settings = InferSettings(model=model, out=out, runtime="onnxruntime")
+            summary = infer(folder / "image.tif", settings, on_planes=lambda *_: None)
+            mask = _mask(out / MASK)
+        grey = Window(*summary.window).to_uint8(volume.read_planes(0, volume.shape_zyx[0]))
+    found = {summary.model: mask, "dark blobs": tuned_dark_blobs(grey, truth)}
     return [_row(folder.name, method, mask, truth, veins) for method, mask in found.items()]
 
 

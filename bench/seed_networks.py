@@ -10,7 +10,7 @@ import torch
 from sennet_bench.calm_weights import Calmness, calm
 from sennet_engine.card import TileNormalisation
 from sennet_engine.errors import ConfigError
-from sennet_engine.output_folder import FolderKind, output_folder
+from sennet_engine.storage.output_folder import FolderKind, output_folder
 from sennet_engine.volumes.open import open_volume
 from sennet_engine.window import surveyed_window
 from sennet_export.calibration import read_calibration

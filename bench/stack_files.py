@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sennet_engine.errors import OutputError, VolumeError
-from sennet_engine.stack_writer import StackWriter
+from sennet_engine.results.stack_writer import StackWriter
 from sennet_engine.volumes.open import open_volume
 from sennet_engine.volumes.volume import VoxelSize
 

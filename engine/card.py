@@ -158,6 +158,8 @@ class ModelCard(Config):
     tiling: Tiling
     threshold: Threshold
     files: dict[str, ModelFile]
+    multiply_adds_per_pixel: float | None = Field(None, ge=0)
+    """Of a tile of the default side; None where the graph's shapes do not tell, and in cards of older exports."""
     epoch: int | None = None
     trained_on: list[str] = []
     scores: dict[str, dict[str, float]] = {}

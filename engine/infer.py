@@ -1,122 +1,105 @@
 """From a volume on disk to a folder with its mask, a preview and a summary."""
 
-import logging
-import platform
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import partial
+import hashlib
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
-
 import sennet_engine
-from sennet_engine.bundle import BUILTIN, Bundle, open_bundle
-from sennet_engine.output_folder import FolderKind, output_folder, refuse_existing
-from sennet_engine.pipeline import SlabResult, predicted_slabs
-from sennet_engine.plan import Plan, PlanRequest, make_plan
-from sennet_engine.preview import Preview
-from sennet_engine.rle import SubmissionWriter
-from sennet_engine.runtimes import DEFAULT_PRECISION, DEFAULT_RUNTIME, open_predictor
-from sennet_engine.stack_writer import StackWriter
-from sennet_engine.summary import SUMMARY_NAME, Counts, Summary
+from sennet_engine.pipeline.plane_source import VolumePlanes
+from sennet_engine.pipeline.volume_run import VolumeRun
+from sennet_engine.planning.costs import measured_costs
+from sennet_engine.planning.estimate import Estimate, estimated
+from sennet_engine.planning.memory import memory_needed
+from sennet_engine.preparation import Prepared, prepared
+from sennet_engine.results.assembly import MASK, PREVIEW, PROBABILITY, SUBMISSION, AssemblyCounts, assemble
+from sennet_engine.settings import InferSettings
+from sennet_engine.storage.output_folder import FolderKind, output_folder, refuse_existing
+from sennet_engine.storage.work_folder import JSON, interrupted_facts, work_folder
+from sennet_engine.summary import SUMMARY_NAME, Summary, summary_of
+from sennet_engine.survey.audit import Audit, audited
 from sennet_engine.volumes.name import volume_name
 from sennet_engine.volumes.open import open_volume
-from sennet_engine.volumes.volume import Volume, VoxelSize
-from sennet_engine.window import Window, surveyed_window
+from sennet_engine.volumes.volume import Volume
 
-logger = logging.getLogger(__name__)
+__all__ = ["RESULT", "InferSettings", "default_out", "dry_run", "infer"]
 
-MASK, PROBABILITY, SUBMISSION, PREVIEW = "mask.tif", "probability.tif", "submission.csv", "preview.png"
 RESULT = FolderKind(marker=SUMMARY_NAME, others=(MASK, PROBABILITY, SUBMISSION, PREVIEW))
 
-# Beyond this a network sees structures of another size than it was trained on.
-VOXEL_SIZE_TOLERANCE = 0.1
+OnPlanes = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class InferSettings:
-    """What a person asks for.
-
-    Attributes:
-        out: the output folder; by default NAME.sennet beside the input.
-        window: grey levels that become 0 and 255; by default the 0.1 % and 99.9 % levels of the volume.
-        runtime, precision, threads: what computes, which ONNX file, on how many threads; see `open_predictor`.
-        probability, submission: whether `probability.tif` and `submission.csv` are written too.
-    """
-
-    model: Path = BUILTIN
-    out: Path | None = None
-    overwrite: bool = False
-    voxel_size_um: VoxelSize | None = None
-    window: Window | None = None
-    runtime: str = DEFAULT_RUNTIME
-    precision: str = DEFAULT_PRECISION
-    threads: int | None = None
-    probability: bool = False
-    submission: bool = False
-    plan: PlanRequest = field(default_factory=PlanRequest)
-
-
-def infer(path: Path, settings: InferSettings, *, on_planes: Callable[[int, int], None]) -> Summary:
+def infer(path: Path, settings: InferSettings, *, on_planes: OnPlanes) -> Summary:
     """Segment the volume at `path` and write mask.tif, preview.png and summary.json into the output folder.
 
     Args:
         path: anything that `open_volume` opens.
         settings: see InferSettings.
-        on_planes: called with (planes done, planes in all) at the start and after every slab.
+        on_planes: called with (planes done, planes in all) at the start and after every slab; planes along y and x
+            count too. It may be called from another thread.
 
     Raises:
-        SennetError: see its subclasses. Nothing is left behind then.
+        SennetError: see its subclasses. What was done stays hidden beside the output, to be resumed; where nothing
+            was, nothing is left behind.
     """
-    started = perf_counter()
+    began = perf_counter()
     out = settings.out or default_out(path)
     refuse_existing(out, RESULT, overwrite=settings.overwrite)
-    with open_volume(path, voxel_size_um=settings.voxel_size_um) as volume:
-        bundle = open_bundle(settings.model)
-        plan = make_plan(volume.shape_zyx, bundle.card, settings.plan)
-        warnings = _warnings(volume, bundle)
-        with (
-            open_predictor(
-                bundle, runtime=settings.runtime, precision=settings.precision, threads=settings.threads
-            ) as predictor,
-            output_folder(out, RESULT, overwrite=settings.overwrite) as folder,
-        ):
-            window = settings.window or surveyed_window(volume)
-            results = predicted_slabs(volume, predictor, plan, window=window)
-            counts = _write_results(results, folder, volume, plan, settings, on_planes)
-            summary = Summary(
-                input=str(path.resolve()),
-                output=str(out.resolve()),
-                shape_zyx=volume.shape_zyx,
-                dtype=str(volume.dtype),
-                voxel_size_um=volume.voxel_size_um,
-                window=(window.low, window.high),
-                model=bundle.card.name,
-                model_files={name: file.sha256 for name, file in bundle.card.files.items()},
-                runtime=predictor.runtime,
-                precision=settings.precision,
-                threads=predictor.threads,
-                tile=plan.grid.side,
-                halo=bundle.card.tiling.halo,
-                batch=plan.batch,
-                slab_planes=settings.plan.slab_planes,
-                tiles=plan.tile_count,
-                threshold=plan.threshold_milli / 1000,
-                vessel_voxels=counts.vessel_voxels,
-                voxels=int(np.prod(volume.shape_zyx, dtype=np.int64)),
-                stage_seconds=counts.stage_seconds,
-                seconds=perf_counter() - started,
-                warnings=warnings,
-                versions={
-                    "sennet": sennet_engine.__version__,
-                    "numpy": np.__version__,
-                    "python": platform.python_version(),
-                },
-            )
-            summary.write(folder)
+    runtimes = _runtimes_of_interrupted(out) if settings.resume else {}
+    with (
+        open_volume(path, voxel_size_um=settings.voxel_size_um) as volume,
+        prepared(volume, settings, runtimes=runtimes) as ready,
+    ):
+        seconds = dict(ready.seconds)
+        with work_folder(
+            out, _facts(volume, ready, settings), units=_units(ready), resume=settings.resume,
+            discard=settings.overwrite,
+        ) as work:  # fmt: skip
+            run = VolumeRun(
+                volume, ready.window, ready.plan, ready.predictors, work,
+                probability=settings.probability, on_planes=on_planes,
+            )  # fmt: skip
+            run.run()
+            with output_folder(out, RESULT, overwrite=settings.overwrite) as folder:
+                assembling = perf_counter()
+                counts = _assembled(run, volume, ready, settings, folder)
+                auditing = perf_counter()
+                audit = _audit(volume, ready, settings)
+                seconds |= {"assemble": auditing - assembling, "audit": perf_counter() - auditing}
+                summary = summary_of(
+                    path, out, volume, ready, settings, run.counts, counts, audit,
+                    seconds_by_part=seconds, seconds=perf_counter() - began,
+                )  # fmt: skip
+                summary.write(folder)
     return summary
+
+
+def dry_run(path: Path, settings: InferSettings) -> tuple[Estimate, Prepared]:
+    """What `infer` would do with the same arguments, and what it would take; a few tiles are computed, none is kept.
+
+    Raises:
+        SennetError: as `infer` would before its first slab.
+    """
+    out = settings.out or default_out(path)
+    refuse_existing(out, RESULT, overwrite=settings.overwrite)
+    with (
+        open_volume(path, voxel_size_um=settings.voxel_size_um) as volume,
+        prepared(volume, settings, measure_memory=True) as ready,
+    ):
+        costs = measured_costs(
+            ready.plan, ready.predictors, VolumePlanes(volume, ready.window), scratch=_existing_parent(out)
+        )
+        estimate = estimated(
+            ready.plan,
+            costs,
+            memory_bytes=memory_needed(ready.plan, ready.memory_facts),
+            multiply_adds={one.key: one.bundle.card.multiply_adds_per_pixel for one in ready.passes},
+            without_skipping=ready.plan_without_skipping(),
+            other_seconds={name: value for name, value in ready.seconds.items() if name != "trial"},
+            probability=settings.probability,
+        )
+        return estimate, ready
 
 
 def default_out(path: Path) -> Path:
@@ -125,62 +108,89 @@ def default_out(path: Path) -> Path:
     return path.with_name(f"{volume_name(path)}.sennet")
 
 
-def _write_results(
-    results: Iterator[SlabResult],
-    folder: Path,
-    volume: Volume,
-    plan: Plan,
-    settings: InferSettings,
-    on_planes: Callable[[int, int], None],
-) -> Counts:
-    counts = Counts()
-    preview = Preview(volume.shape_zyx, voxel_size_um=volume.voxel_size_um)
-    depth = volume.shape_zyx[0]
-    writer = partial(StackWriter, shape_zyx=volume.shape_zyx, voxel_size_um=volume.voxel_size_um)
-    with ExitStack() as files:
-        mask_file = files.enter_context(writer(folder / MASK))
-        probability_file = submission = None
-        if settings.probability:
-            probability_file = files.enter_context(writer(folder / PROBABILITY))
-        if settings.submission:
-            submission = files.enter_context(SubmissionWriter(folder / SUBMISSION, name=volume.name))
-        on_planes(0, depth)
-        for result in results:
-            began = perf_counter()
-            mask = result.canvas.mask(plan.threshold_milli)
-            mask_file.append(mask.astype(np.uint8) * np.uint8(255))
-            if probability_file:
-                probability_file.append(result.canvas.probability())
-            if submission:
-                for plane_id, plane in zip(volume.plane_ids[result.slab.start : result.slab.stop], mask, strict=True):
-                    submission.append(plane_id, plane)
-            preview.add(result.slab.start, result.grey, mask)
-            counts.add(result.stage_seconds | {"write": perf_counter() - began}, int(np.count_nonzero(mask)))
-            on_planes(result.slab.stop, depth)
-    preview.save(folder / PREVIEW)
-    return counts
+def _assembled(
+    run: VolumeRun, volume: Volume, ready: Prepared, settings: InferSettings, folder: Path
+) -> AssemblyCounts:
+    return assemble(
+        run.slab_files,
+        folder,
+        volume,
+        min_voxels=ready.plan.min_voxels,
+        probability=settings.probability,
+        submission=settings.submission,
+        grey_of_plane=lambda z: ready.window.to_uint8(volume.read_planes(z, z + 1))[0],
+        on_planes=lambda _done, _total: None,
+    )
 
 
-def _warnings(volume: Volume, bundle: Bundle) -> list[str]:
-    """What a person should know of the result; logged, and kept in the summary."""
-    trained = bundle.card.voxel_size_um
-    shown = bundle.card.shown_voxel_sizes_um or (trained, trained)
-    smallest, largest = shown[0] * (1 - VOXEL_SIZE_TOLERANCE), shown[1] * (1 + VOXEL_SIZE_TOLERANCE)
-    messages = []
-    if volume.voxel_size_um is None:
-        messages.append(
-            f"{volume.path} does not tell its voxel size: taken as the {trained} µm that the model was trained for; "
-            f"give it with --voxel-size"
-        )
-    elif any(not smallest <= size <= largest for size in volume.voxel_size_um):
-        messages.append(
-            f"the voxels are {' × '.join(f'{size:g}' for size in volume.voxel_size_um)} µm and the model was trained "
-            f"for {_range_of(shown)} µm: vessels look larger or smaller to it; rescale the volume for a better mask"
-        )
-    for message in messages:
-        logger.warning(message)
-    return messages
+def _audit(volume: Volume, ready: Prepared, settings: InferSettings) -> Audit | None:
+    tilings = {one.key: one.bundle.card.tiling for one in ready.passes}
+    return audited(volume, ready.window, ready.plan, ready.predictors, tilings=tilings, share=settings.audit_share)
 
 
-def _range_of(sizes_um: tuple[float, float]) -> str:
-    return f"{sizes_um[0]:g}" if sizes_um[0] == sizes_um[1] else f"{sizes_um[0]:.3g} to {sizes_um[1]:.3g}"
+def _units(ready: Prepared) -> int:
+    plan = ready.plan
+    return sum(len(axis.slabs) for axis in plan.axes) + (0 if plan.along_z_alone else len(plan.axes[0].slabs))
+
+
+def _facts(volume: Volume, ready: Prepared, settings: InferSettings) -> Mapping[str, JSON]:
+    """All that a finished slab depends on."""
+    plan, ensemble = ready.plan, ready.opened.ensemble
+    return {
+        "sennet": sennet_engine.__version__,
+        "volume": {
+            "path": os.fspath(volume.path.resolve()),
+            "modified": _last_modified(volume.path),
+            "shape_zyx": list(volume.shape_zyx),
+            "dtype": str(volume.dtype),
+            "window": [ready.window.low, ready.window.high],
+        },
+        "models": {
+            key: {
+                "sha256": one.bundle.card.files[one.bundle.onnx_name(one.precision)].sha256,
+                "runtime": ready.predictors[key].runtime,
+            }
+            for key, one in {one.key: one for one in ready.passes}.items()
+        },
+        "passes": [
+            {
+                "name": one.name,
+                "model": one.model,
+                "axis": axis.axis,
+                "flip": one.flip,
+                "scale": list(one.scale),
+                "weight": one.weight,
+                "layouts": _digest(one.layouts),
+                "batch": one.batch,
+            }
+            for axis in plan.axes
+            for one in axis.passes
+        ],
+        "cascade": ensemble.cascade.low_bound if ensemble.cascade else None,
+        "threshold": plan.threshold_milli / 1000,
+        "occupied_cells": hashlib.sha256(plan.occupancy.cells.tobytes()).hexdigest(),
+        "slab_planes": len(plan.axes[0].slabs[0]),
+        "brick": plan.brick,
+        "probability": settings.probability,
+    }
+
+
+def _runtimes_of_interrupted(out: Path) -> dict[str, str]:
+    """By model: what is finished was computed by it, and another one's answers may differ by a grey level."""
+    models = interrupted_facts(out).get("models", {})
+    return {key: one["runtime"].split()[0] for key, one in models.items()}
+
+
+def _last_modified(path: Path) -> str:
+    """Of a folder: of the slices in it, which may be written anew without a trace in the folder itself."""
+    files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+    facts = [(one.stat().st_mtime_ns, one.stat().st_size) for one in files]
+    return f"{max(facts)[0]} in {len(facts)} files of {sum(size for _, size in facts)} bytes"
+
+
+def _digest(layouts: object) -> str:
+    return hashlib.sha256(repr(layouts).encode()).hexdigest()
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.is_dir())

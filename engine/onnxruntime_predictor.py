@@ -10,22 +10,31 @@ from sennet_engine.predictor import Tiles
 
 
 class OnnxruntimePredictor:
-    """Runs a bundle's ONNX file of one precision. See `open_predictor` for what it raises."""
+    """Runs a bundle's ONNX file of one precision. See `open_predictor` for what it raises.
 
-    def __init__(self, bundle: Bundle, precision: Precision, threads: int) -> None:
+    Answers are the same bits for any number of threads, contexts and tiles in a batch.
+    """
+
+    def __init__(self, bundle: Bundle, precision: Precision, threads: int, contexts: int) -> None:
         try:
             import onnxruntime
             from onnxruntime.capi import onnxruntime_pybind11_state as state
         except ImportError as error:
             raise MissingExtraError("onnxruntime is not installed; run: pip install 'sennet[cpu]'") from error
+        onnxruntime.disable_telemetry_events()  # a program on people's scans reports to nobody
         # onnxruntime's errors have no base of their own.
         self._errors = (
             state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented,
             state.RuntimeException,
         )  # fmt: skip
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        # One session, so one copy of the weights. Its workers help all calls, and each call brings a thread of its own.
+        options.intra_op_num_threads = contexts * (threads - 1) + 1
         options.inter_op_num_threads = 1
+        # Workers that wait by spinning take the processors from whoever reads, accumulates and writes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # It would keep a block of memory for every shape of tiles.
+        options.enable_mem_pattern = False
         options.log_severity_level = 3
         name = bundle.onnx_name(precision)
         self._path = path = bundle.path / name
@@ -42,9 +51,11 @@ class OnnxruntimePredictor:
             raise ModelError(f"{path}: got {found}, expected one input and one output of uint8 [B, 1, H, W]")
         self._input, self._output = ends[0].name, ends[1].name
         self.threads = threads
+        self.contexts = contexts
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
 
-    def predict(self, tiles: Tiles) -> Tiles:
+    def predict(self, tiles: Tiles, *, context: int = 0) -> Tiles:
+        del context  # a session takes calls from any number of threads, and every answer is an array of its own
         try:
             probabilities: Tiles = self._session.run([self._output], {self._input: tiles})[0]
         except self._errors as error:

@@ -1,5 +1,6 @@
 """Tiles through OpenVINO on a CPU."""
 
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -14,23 +15,31 @@ from sennet_engine.predictor import Tiles
 class OpenvinoPredictor:
     """Runs a bundle's ONNX file of one precision, float parts in float32. See `open_predictor` for what it raises."""
 
-    def __init__(self, bundle: Bundle, precision: Precision, threads: int) -> None:
+    def __init__(self, bundle: Bundle, precision: Precision, threads: int, contexts: int) -> None:
         try:
+            # Importing it reports to its makers, unless its optional package for that is not there.
+            sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
             import openvino
         except ImportError as error:
             raise MissingExtraError("openvino is not installed; run: pip install 'sennet[cpu]'") from error
         name = bundle.onnx_name(precision)
         self._path = path = bundle.path / name
         settings = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
+            # Of all streams together, each of which computes one request at a time.
+            "INFERENCE_NUM_THREADS": threads * contexts,
+            "NUM_STREAMS": contexts,
+            # Threads pinned to processors would wait where another program, or a thread of our own, has theirs.
+            "ENABLE_CPU_PINNING": False,
+            # What is compiled for a shape of tiles is kept for some eight shapes, not for all: 2 MB each and more.
+            "CPU_RUNTIME_CACHE_CAPACITY": 500,
             # Else it computes in bfloat16 where the processor has it, and the mask depends on the processor.
             "INFERENCE_PRECISION_HINT": "f32",
         }
         core = openvino.Core()
         try:
             model = core.read_model(bundle.verified_bytes(name), b"")
-            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+            compiled = core.compile_model(model, "CPU", settings)
+            self._requests = [compiled.create_infer_request() for _ in range(contexts)]
         except RuntimeError as error:
             raise ModelError(f"{path}: openvino cannot load it: {error}; export the model again") from error
         ends = [*model.inputs, *model.outputs]
@@ -38,11 +47,13 @@ class OpenvinoPredictor:
             found = ", ".join(f"{end.element_type.get_type_name()} {end.partial_shape}" for end in ends)
             raise ModelError(f"{path}: got {found}, expected one input and one output of uint8 [B, 1, H, W]")
         self.threads = threads
+        self.contexts = contexts
         self.runtime = f"openvino {openvino.__version__}"
 
-    def predict(self, tiles: Tiles) -> Tiles:
+    def predict(self, tiles: Tiles, *, context: int = 0) -> Tiles:
         try:
-            probabilities: Tiles = self._request.infer({0: tiles})[0]
+            # The tiles are read, and the answer is left, where they lie: the next call of the context overwrites it.
+            probabilities: Tiles = self._requests[context].infer({0: tiles}, share_inputs=True, share_outputs=True)[0]
         except RuntimeError as error:
             raise ModelError(f"{self._path}: cannot compute tiles of shape {tiles.shape}: {error}") from error
         return probabilities
@@ -53,4 +64,4 @@ class OpenvinoPredictor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._request
+        del self._requests

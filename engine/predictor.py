@@ -14,16 +14,19 @@ class Predictor(Protocol):
 
     Attributes:
         runtime: the name and the version of what computes.
-        threads: on how many threads.
+        threads: on how many threads one call computes.
+        contexts: how many calls may compute at the same time, each with a context of its own.
     """
 
     runtime: str
     threads: int
+    contexts: int
 
-    def predict(self, tiles: Tiles) -> Tiles:
-        """uint8 tiles [B, 1, S, S] to uint8 probabilities [B, 1, S, S], 0..255.
+    def predict(self, tiles: Tiles, *, context: int = 0) -> Tiles:
+        """uint8 tiles [B, 1, H, W] to uint8 probabilities [B, 1, H, W], 0..255.
 
-        The result belongs to the predictor and is valid until the next call.
+        The result belongs to the predictor and is valid until the next call with the same context (0 up to
+        `contexts`). Calls with different contexts may run in different threads at once.
         """
         ...
 

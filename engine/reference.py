@@ -1,35 +1,70 @@
 """What a mask means, in the shortest and most obvious way: the whole volume in memory, one tile at a time.
 
-The pipeline equals it bit for bit; nobody should use it for work.
+The pipeline equals it bit for bit; nobody should use it for work. Cascades, which leave tiles out, are not in it.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from sennet_engine.plan import Plan
-from sennet_engine.predictor import Predictor
+from sennet_engine.ensemble import Flip
+from sennet_engine.planning.axes import seen_along
+from sennet_engine.planning.layout import Layout, blend_weights
+from sennet_engine.planning.passes import PassPlan, Plan
+from sennet_engine.predictor import Predictor, Tiles
 from sennet_engine.volumes.volume import Volume
 from sennet_engine.window import Window
 
+STEPS: dict[Flip, tuple[int, int]] = {"none": (1, 1), "rows": (-1, 1), "columns": (1, -1), "both": (-1, -1)}
 
-def reference_probability(volume: Volume, predictor: Predictor, plan: Plan, *, window: Window) -> npt.NDArray[np.uint8]:
-    """[Z, Y, X] probabilities 0..255 of `volume` as `plan` cuts it, with a batch of one."""
+
+def reference_sums(
+    volume: Volume, predictors: Mapping[str, Predictor], plan: Plan, *, window: Window
+) -> npt.NDArray[np.int64]:
+    """[Z, Y, X] sums over the passes of `plan` of the probabilities 0..255 times the pass's weight."""
     grey = window.to_uint8(volume.read_planes(0, volume.shape_zyx[0]))
-    result = np.zeros(volume.shape_zyx, np.uint8)
-    rows, columns = plan.grid.padded_shape
-    side = plan.grid.side
-    for z, plane in enumerate(grey):
-        padded = np.pad(plane, ((0, rows - plane.shape[0]), (0, columns - plane.shape[1])), mode="symmetric")
-        for tile in plan.grid:
-            top, left = tile.rows.origin, tile.columns.origin
-            answer = predictor.predict(padded[None, None, top : top + side, left : left + side])[0, 0]
-            for row in range(tile.rows.keep_start, tile.rows.keep_stop):
-                start, stop = tile.columns.keep_start, tile.columns.keep_stop
-                result[z, row, start:stop] = answer[row - top, start - left : stop - left]
-    return result
+    sums = np.zeros(volume.shape_zyx, np.int64)
+    for axis in plan.axes:
+        for one in axis.passes:
+            for number, (plane, sums_of_plane) in enumerate(
+                zip(seen_along(grey, axis.axis), seen_along(sums, axis.axis), strict=True)
+            ):
+                answer = _answer(plane, one, one.layout_of(number), predictors[one.model])
+                organ = plan.occupancy.voxels_of_plane(axis.axis, number)
+                sums_of_plane += one.weight * np.where(organ, answer, 0).astype(np.int64)
+    return sums
 
 
-def reference_mask(volume: Volume, predictor: Predictor, plan: Plan, *, window: Window) -> npt.NDArray[np.bool_]:
-    """[Z, Y, X]: where probability / 255 is at or above the threshold."""
-    probability = reference_probability(volume, predictor, plan, window=window)
-    return probability.astype(np.int64) * 1000 >= plan.threshold_milli * 255
+def reference_mask(
+    volume: Volume, predictors: Mapping[str, Predictor], plan: Plan, *, window: Window
+) -> npt.NDArray[np.bool_]:
+    """[Z, Y, X]: where the mean probability / 255 is at or above the threshold; no component is removed."""
+    sums = reference_sums(volume, predictors, plan, window=window)
+    return sums * 1000 >= plan.threshold_milli * 255 * plan.total_weight
+
+
+def _answer(plane: Tiles, one: PassPlan, layout: Layout, predictor: Predictor) -> Tiles:
+    """The uint8 probability [rows, columns] of a plane of that shape; 0 where no tile is."""
+    seen = _resized(plane, layout.plane_shape, Image.Resampling.BICUBIC)
+    below, right = np.subtract(layout.padded_shape, layout.plane_shape)
+    padded = np.pad(seen, ((0, below), (0, right)), mode="symmetric")
+    sums, weights = np.zeros((2, *layout.plane_shape), np.int64)
+    row_step, column_step = STEPS[one.flip]
+    for tile in layout:
+        shown = np.ascontiguousarray(padded[tile.slices][::row_step, ::column_step])
+        answer = predictor.predict(shown[None, None])[0, 0][::row_step, ::column_step]
+        weight = blend_weights(tile.shape) if layout.blended else np.ones(tile.shape, np.int64)
+        for kept in tile.kept:
+            sums[kept.slices] += (weight * answer)[kept.within(tile)]
+            weights[kept.slices] += weight[kept.within(tile)]
+    mean = (2 * sums + weights) // np.maximum(2 * weights, 1)
+    return _resized(mean.astype(np.uint8), plane.shape, Image.Resampling.BOX)
+
+
+def _resized(plane: Tiles, shape: tuple[int, ...], filter_: Image.Resampling) -> Tiles:
+    if plane.shape == shape:
+        return plane
+    rows, columns = shape
+    return np.asarray(Image.fromarray(plane).resize((columns, rows), filter_))

@@ -1,31 +1,46 @@
 """`summary.json`: what was done, with what, how long it took and what came out."""
 
 import json
-from dataclasses import asdict, dataclass, field
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 
-from sennet_engine.volumes.volume import VoxelSize
+import numpy as np
+
+import sennet_engine
+from sennet_engine.pipeline.volume_run import RunCounts
+from sennet_engine.preparation import Prepared
+from sennet_engine.results.assembly import AssemblyCounts
+from sennet_engine.settings import InferSettings
+from sennet_engine.survey.audit import Audit
+from sennet_engine.volumes.volume import Volume, VoxelSize
 
 SUMMARY_NAME = "summary.json"
 
 
-@dataclass
-class Counts:
-    """What adds up over the slabs."""
-
-    vessel_voxels: int = 0
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, stage_seconds: dict[str, float], vessel_voxels: int) -> None:
-        """Add one slab's figures."""
-        self.vessel_voxels += vessel_voxels
-        for stage, seconds in stage_seconds.items():
-            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
-
-
 @dataclass(frozen=True)
 class Summary:
-    """The facts of one finished run; times in seconds, `window` in the volume's grey levels, `tile` in pixels."""
+    """The facts of one finished run.
+
+    Attributes:
+        window: in the volume's grey levels.
+        model: the ensemble's or the bundle's name.
+        model_files: sha256 of every file of the bundles.
+        passes: the plan's, by name, with their weights.
+        runtimes: what computed each model, on how many calls and threads, and why.
+        plan: for people: what was decided, and why.
+        tiles: that went through networks; `tiles_not_gone_on` were left out by a cascade.
+        skipped_share: of the volume's cells of 16 x 16 x 16 voxels, those left out as background.
+        audit: of a sample of them that was computed after all; None where nothing was left out.
+        removed_components, removed_voxels: by `min_voxels`.
+        stage_seconds: busy seconds of each stage of the pipeline; they overlap. `wall` is their clock, and
+            `outside_network` of it are those in which no network computed.
+        seconds_by_part: of what comes before and after the pipeline.
+        planes_resumed: that an interrupted run had done; they are in none of the times and tiles.
+        seconds: of the whole.
+    """
 
     input: str
     output: str
@@ -35,18 +50,25 @@ class Summary:
     window: tuple[float, float]
     model: str
     model_files: dict[str, str]
-    runtime: str
+    passes: dict[str, int]
+    runtimes: dict[str, str]
     precision: str
-    threads: int
-    tile: int
-    halo: int
+    plan: list[str]
     batch: int
     slab_planes: int
     tiles: int
+    tiles_not_gone_on: int
+    skipped_share: float
+    audit: Audit | None
     threshold: float
+    min_voxels: int
+    removed_components: int
+    removed_voxels: int
     vessel_voxels: int
     voxels: int
     stage_seconds: dict[str, float]
+    seconds_by_part: dict[str, float]
+    planes_resumed: int
     seconds: float
     warnings: list[str]
     versions: dict[str, str]
@@ -56,3 +78,62 @@ class Summary:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
         # A file name may hold bytes that are no UTF-8; escaped they are still JSON.
         (folder / SUMMARY_NAME).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def summary_of(
+    path: Path,
+    out: Path,
+    volume: Volume,
+    ready: Prepared,
+    settings: InferSettings,
+    run: RunCounts,
+    counts: AssemblyCounts,
+    audit: Audit | None,
+    *,
+    seconds_by_part: Mapping[str, float],
+    seconds: float,
+) -> Summary:
+    """The summary of a run of `seconds` whose mask is `counts`."""
+    plan = ready.plan
+    return Summary(
+        input=str(path.resolve()),
+        output=str(out.resolve()),
+        shape_zyx=volume.shape_zyx,
+        dtype=str(volume.dtype),
+        voxel_size_um=volume.voxel_size_um,
+        window=(ready.window.low, ready.window.high),
+        model=ready.opened.name,
+        model_files=ready.opened.sha256s,
+        passes={one.name: one.weight for axis in plan.axes for one in axis.passes},
+        runtimes={key: _runtime(ready, key) for key in ready.predictors},
+        precision=settings.precision,
+        plan=list(plan.reasons),
+        batch=settings.batch,
+        slab_planes=len(plan.axes[0].slabs[0]),
+        tiles=run.tiles,
+        tiles_not_gone_on=run.tiles_not_gone_on,
+        skipped_share=1 - plan.occupancy.share,
+        audit=audit,
+        threshold=plan.threshold_milli / 1000,
+        min_voxels=plan.min_voxels,
+        removed_components=counts.removed_components,
+        removed_voxels=counts.removed_voxels,
+        vessel_voxels=counts.vessel_voxels,
+        voxels=prod(volume.shape_zyx),
+        stage_seconds=asdict(run.times),
+        seconds_by_part=dict(seconds_by_part),
+        planes_resumed=run.planes_resumed,
+        seconds=seconds,
+        warnings=ready.warnings,
+        versions={
+            "sennet": sennet_engine.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _runtime(ready: Prepared, key: str) -> str:
+    predictor, choice = ready.predictors[key], ready.choices[key]
+    how = f"{predictor.runtime}, {predictor.contexts} calls at a time on {predictor.threads} threads each"
+    return f"{how}; {'remembered: ' if choice.remembered else ''}{choice.reason}"

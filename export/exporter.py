@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+import onnx
+
 from sennet_engine.bundle import CARD_NAME, open_bundle
 from sennet_engine.card import ModelCard, ModelFile
 from sennet_engine.errors import ConfigError, OutputError
-from sennet_engine.output_folder import output_folder, refuse_existing
+from sennet_engine.storage.output_folder import output_folder, refuse_existing
 from sennet_export.carried import carry_over, copied, linked, without_stale_engines
 from sennet_export.engine_files import built_engines, write_golden
 from sennet_export.engines.products import open_product
@@ -19,6 +21,7 @@ from sennet_export.fp32 import write_fp32
 from sennet_export.precisions import MadeFile, PrecisionMaker
 from sennet_export.settings import SUFFIX, ExportSettings
 from sennet_export.table import Row
+from sennet_export.work import multiply_adds_per_pixel
 
 OnStep = Callable[[str], None]
 OnPhase = Callable[[str, int, int], None]
@@ -90,7 +93,12 @@ def export_model(source: Path, settings: ExportSettings, *, on_step: OnStep, on_
             for file, entry in files.items()
             if file not in made and file != fp32 and entry.kind not in ("weights", "golden")
         ]
-        _write_card(folder, card.model_copy(update={"files": files, "versions": card.versions | versions_at_export()}))
+        facts = {
+            "files": files,
+            "multiply_adds_per_pixel": multiply_adds_per_pixel(onnx.load(folder / fp32), side=card.tiling.default_side),
+            "versions": card.versions | versions_at_export(),
+        }
+        _write_card(folder, card.model_copy(update=facts))
         written = open_bundle(folder).card
         if in_place and _card_bytes(source) != before:
             raise OutputError(f"{source}: was changed by another export in the meantime; run this one again")

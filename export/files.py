@@ -11,7 +11,7 @@ import onnxruntime
 import sennet_engine
 from sennet_engine.bundle import CARD_NAME
 from sennet_engine.card import Kind, ModelFile, Precision
-from sennet_engine.output_folder import FolderKind
+from sennet_engine.storage.output_folder import FolderKind
 
 WEIGHTS_NAME, GOLDEN_NAME = "weights.safetensors", "golden.npz"
 ONNX_NAMES: Mapping[Precision, str] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}

@@ -14,6 +14,28 @@ PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 def multiply_adds(model: onnx.ModelProto, *, side: int) -> dict[str, int]:
     """By node name, for one tile [1, 1, side, side]. Products whose shapes cannot be inferred are left out."""
+    return {node.name: count for node, count in _counted(model, side) if count is not None}
+
+
+def multiply_adds_per_pixel(model: onnx.ModelProto, *, side: int) -> float | None:
+    """Of a tile of `side`; None where the shapes of a product cannot be inferred."""
+    total = 0
+    for _, count in _counted(model, side):
+        if count is None:
+            return None
+        total += count
+    return total / side**2
+
+
+def share_of_work(model: onnx.ModelProto, *, side: int, without: Collection[str]) -> float:
+    """The share of the multiply-adds of `model` that is not in the nodes `without`; 1 where nothing multiplies."""
+    counts = multiply_adds(model, side=side)
+    total = sum(counts.values())
+    return sum(count for name, count in counts.items() if name not in without) / total if total else 1.0
+
+
+def _counted(model: onnx.ModelProto, side: int) -> list[tuple[NodeProto, int | None]]:
+    """The products, and their multiply-adds where their shapes can be inferred."""
     ready = without_weights(model)
     for size, dimension in zip((1, 1, side, side), ready.graph.input[0].type.tensor_type.shape.dim, strict=True):
         dimension.Clear()
@@ -23,20 +45,13 @@ def multiply_adds(model: onnx.ModelProto, *, side: int) -> dict[str, int]:
     known = onnx.shape_inference.infer_shapes(ready, data_prop=True).graph
     shapes = {value.name: _shape(value) for value in (*known.input, *known.value_info, *known.output)}
     shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    counts = {}
+    counted: list[tuple[NodeProto, int | None]] = []
     for node in model.graph.node:
         if node.op_type in PRODUCTS:
             read = [shapes.get(name, ()) for name in (node.input[0], node.input[1], node.output[0])]
-            if all(shape and min(shape) > 0 for shape in read):
-                counts[node.name] = COUNTS[node.op_type](node, read)
-    return counts
-
-
-def share_of_work(model: onnx.ModelProto, *, side: int, without: Collection[str]) -> float:
-    """The share of the multiply-adds of `model` that is not in the nodes `without`; 1 where nothing multiplies."""
-    counts = multiply_adds(model, side=side)
-    total = sum(counts.values())
-    return sum(count for name, count in counts.items() if name not in without) / total if total else 1.0
+            is_known = all(shape and min(shape) > 0 for shape in read)
+            counted.append((node, COUNTS[node.op_type](node, read) if is_known else None))
+    return counted
 
 
 def _convolution(_node: NodeProto, shapes: Sequence[Shape]) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +22,25 @@ COMMANDS = {
 }
 
 
+# Where typer looks for the folder of a program's own settings (`typer.get_app_dir`), by system.
+SETTINGS_FROM = {"darwin": "HOME", "win32": "APPDATA"}
+
+
 class Ran(NamedTuple):
     """How a command ended."""
 
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _settings_of_the_user_are_left_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands remember their trials; in tests, and in the processes that they start, in a folder of the session."""
+    with pytest.MonkeyPatch.context() as patched:
+        variable = SETTINGS_FROM.get(sys.platform, "XDG_CONFIG_HOME")
+        patched.setenv(variable, str(tmp_path_factory.mktemp("settings")))
+        yield
 
 
 @pytest.fixture
@@ -89,6 +102,34 @@ def strided_bundle(tmp_path: Path) -> Path:
         weight("w0", 4, 1, 3, 3), weight("w1", 8, 4, 3, 3), weight("w2", 8, 8, 3, 3), weight("w3", 1, 8, 3, 3),
     ]  # fmt: skip
     return write_bundle(tmp_path / "strided.model", nodes, weights, stride=4, sides=[48, 64, 96, 128], halo=16)
+
+
+@pytest.fixture
+def pooling_bundle(tmp_path: Path) -> Path:
+    """A network that sees the mean of what it is shown, and so is exact on no tiles. Stride 4, tiles of 32 or 48."""
+    draw = np.random.default_rng(6)
+    nodes = [
+        helper.make_node("Cast", ["tiles"], ["grey"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["grey", "sides"], ["mean"]),
+        helper.make_node("Sub", ["grey", "mean"], ["x0"]),
+        helper.make_node("Mul", ["x0", "scale"], ["x1"]),
+        helper.make_node("Conv", ["x1", "w0"], ["x2"], pads=[2, 2, 2, 2]),
+        helper.make_node("Sigmoid", ["x2"], ["x3"]),
+        helper.make_node("Mul", ["x3", "levels"], ["x4"]),
+        helper.make_node("Round", ["x4"], ["x5"]),
+        helper.make_node("Cast", ["x5"], ["probabilities"], to=TensorProto.UINT8),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([2, 3]), "sides"),
+        numpy_helper.from_array(np.float32(4 / 255), "scale"),
+        numpy_helper.from_array(np.float32(255), "levels"),
+        numpy_helper.from_array(draw.normal(0, 0.3, (1, 1, 5, 5)).astype(np.float32), "w0"),
+    ]
+    folder = write_bundle(tmp_path / "pooling.model", nodes, weights, stride=4, sides=[32, 48], halo=0)
+    card = json.loads((folder / "model.json").read_text())
+    card["tiling"] |= {"exact": False, "default_side": 32}
+    (folder / "model.json").write_text(json.dumps(card))
+    return folder
 
 
 def write_bundle(

@@ -6,6 +6,7 @@ from sennet_engine.cli.run import run
 from sennet_trainer.commands.crops import crops
 from sennet_trainer.commands.evaluate import evaluate
 from sennet_trainer.commands.fit import fit
+from sennet_trainer.commands.import_ import import_weights
 from sennet_trainer.commands.pseudo_label import pseudo_label
 from sennet_trainer.commands.report import report
 from sennet_trainer.commands.run import run as run_recipe
@@ -19,6 +20,7 @@ app.command("pseudo-label")(pseudo_label)
 app.command()(threshold)
 app.command()(evaluate)
 app.command()(report)
+app.command("import")(import_weights)
 
 
 def main() -> None:

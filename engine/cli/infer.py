@@ -1,71 +1,170 @@
 """`sennet-infer`: a mask of a volume."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sennet_engine.cli.run import run
 
+if TYPE_CHECKING:
+    from sennet_engine.settings import InferSettings
+    from sennet_engine.summary import Summary
+
 app = typer.Typer(add_completion=False)
+
+MODEL, LOOK, SPEED, OUTPUT = "What finds the vessels", "How the volume is looked at", "How it is computed", "Output"
 
 
 @app.command()
 def infer(
     volume: Annotated[Path, typer.Argument(help="TIFF, BigTIFF, OME-TIFF, .npy, or a folder of TIFF or PNG slices.")],
-    model: Annotated[Path | None, typer.Option(help="Model bundle NAME.model; by default the built-in one.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Output folder; by default NAME.sennet beside the volume.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output folder that exists.")] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model bundle NAME.model or ensemble NAME.toml; by default the built-in.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Where an ensemble's bundles lie; by default beside its file.", rich_help_panel=MODEL),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Probability from which a voxel is vessel; by default the model's.", rich_help_panel=MODEL),
+    ] = None,
+    min_voxels: Annotated[
+        int | None, typer.Option(help="Remove components of fewer voxels, across slabs.", rich_help_panel=MODEL)
+    ] = None,
     voxel_size: Annotated[
-        str | None, typer.Option(help="Micrometres, as 50 or as z,y,x; by default what the file says.")
+        str | None,
+        typer.Option(help="Micrometres, as 50 or as z,y,x; by default what the file says.", rich_help_panel=LOOK),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Magnify planes so; by default voxel size over the model's.", rich_help_panel=LOOK),
     ] = None,
     window: Annotated[
         str | None,
-        typer.Option(help="Grey levels LOW,HIGH that become black and white; by default 0.1 and 99.9 %."),
+        typer.Option(
+            help="Grey levels LOW,HIGH that become black and white; by default 0.1 and 99.9 %.", rich_help_panel=LOOK
+        ),
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Probability from which a voxel is vessel; by default the model's.")
+    no_skip: Annotated[
+        bool, typer.Option("--no-skip", help="Compute the background too.", rich_help_panel=LOOK)
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Output folder; by default NAME.sennet beside the volume.", rich_help_panel=OUTPUT),
     ] = None,
-    probability: Annotated[bool, typer.Option("--probability", help="Also write probability.tif, 0..255.")] = False,
-    rle: Annotated[bool, typer.Option("--rle", help="Also write submission.csv, run lengths as Kaggle wants.")] = False,
-    tile: Annotated[int | None, typer.Option(help="Tile side in pixels; by default the cheapest.")] = None,
-    batch: Annotated[int, typer.Option(help="Tiles in one call of the model.")] = 1,
-    slab: Annotated[int, typer.Option(help="Planes held in memory at a time.")] = 16,
-    runtime: Annotated[str, typer.Option(help="What computes: onnxruntime or openvino.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="Which of the model's ONNX files: fp32, fp16 or int8.")] = "fp32",
-    threads: Annotated[int | None, typer.Option(help="Threads of the runtime; by default all processors.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace an earlier result; forget an interrupted run.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, if there is one.", rich_help_panel=OUTPUT)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Tell the plan, time and memory; write nothing.", rich_help_panel=OUTPUT),
+    ] = False,
+    probability: Annotated[
+        bool, typer.Option("--probability", help="Also write probability.tif, 0..255.", rich_help_panel=OUTPUT)
+    ] = False,
+    rle: Annotated[
+        bool,
+        typer.Option("--rle", help="Also write submission.csv, run lengths as Kaggle wants.", rich_help_panel=OUTPUT),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.", rich_help_panel=OUTPUT)] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Stay below that, as 8GB; by default no limit.", rich_help_panel=SPEED)
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option(help="onnxruntime, openvino, or auto: the faster one.", rich_help_panel=SPEED)
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Which of the model's ONNX files: fp32, fp16 or int8.", rich_help_panel=SPEED)
+    ] = "fp32",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the networks in all; by default all.", rich_help_panel=SPEED)
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Tile side in pixels; by default the cheapest.", rich_help_panel=SPEED)
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Tiles in one call of the model.", rich_help_panel=SPEED)] = 1,
+    slab: Annotated[
+        int | None, typer.Option(help="Planes held in memory at a time; by default 16.", rich_help_panel=SPEED)
+    ] = None,
 ) -> None:
     """Segment the blood vessels of VOLUME: mask.tif, preview.png and summary.json in one folder."""
-    from sennet_engine.bundle import BUILTIN
-    from sennet_engine.cli.progress import planes_progress
-    from sennet_engine.infer import InferSettings
-    from sennet_engine.infer import infer as infer_volume
-    from sennet_engine.plan import PlanRequest
+    from sennet_engine.planning.memory import bytes_from_text
+    from sennet_engine.settings import InferSettings
+    from sennet_engine.trial_memory import TrialMemory
     from sennet_engine.volumes.open import voxel_size_from_text
     from sennet_engine.window import window_from_text
 
     settings = InferSettings(
-        model=model or BUILTIN,
+        model=model,
+        models=models,
         out=out,
         overwrite=overwrite,
+        resume=resume,
         voxel_size_um=voxel_size_from_text(voxel_size) if voxel_size is not None else None,
+        scale=scale,
         window=window_from_text(window) if window is not None else None,
+        threshold=threshold,
+        min_voxels=min_voxels,
+        skip=not no_skip,
+        tile=tile,
+        batch=batch,
+        slab_planes=slab,
+        memory_bytes=bytes_from_text(memory) if memory is not None else None,
         runtime=runtime,
         precision=precision,
         threads=threads,
+        trials=TrialMemory(Path(typer.get_app_dir("sennet")) / "trials.json"),
         probability=probability,
         submission=rle,
-        plan=PlanRequest(tile=tile, threshold=threshold, batch=batch, slab_planes=slab),
     )
+    if dry_run:
+        _tell_estimate(volume, settings)
+    else:
+        _run(volume, settings, quiet=quiet)
+
+
+def _run(volume: Path, settings: "InferSettings", *, quiet: bool) -> None:
+    from sennet_engine.cli.progress import planes_progress
+    from sennet_engine.infer import infer as infer_volume
+
     with planes_progress(volume.name, quiet=quiet) as on_planes:
         summary = infer_volume(volume, settings, on_planes=on_planes)
+    _tell_summary(summary)
+
+
+def _tell_summary(summary: "Summary") -> None:
     share = summary.vessel_voxels / summary.voxels
     rate = summary.voxels / summary.seconds / 1e6
     typer.echo(f"mask     {Path(summary.output) / 'mask.tif'}")
     typer.echo(f"preview  {Path(summary.output) / 'preview.png'}")
     typer.echo(f"summary  {Path(summary.output) / 'summary.json'}")
+    for reason in summary.plan:
+        typer.echo(f"plan     {reason}")
+    if summary.audit:
+        typer.echo(f"audit    {summary.audit.sentence}")
     typer.echo(f"vessels  {share:.3%} of {summary.voxels:,} voxels, in {summary.seconds:.1f} s ({rate:.1f} Mvoxel/s)")
+
+
+def _tell_estimate(volume: Path, settings: "InferSettings") -> None:
+    from sennet_engine.infer import dry_run
+
+    estimate, ready = dry_run(volume, settings)
+    for reason in ready.plan.reasons:
+        typer.echo(reason)
+    width = max(len(name) for name, _ in estimate.table())
+    for name, value in estimate.table():
+        typer.echo(f"{name:<{width}}  {value}")
 
 
 def main() -> None:

@@ -61,6 +61,10 @@ def run(app: typer.Typer) -> NoReturn:
             if module not in EXTRA_BY_MODULE:
                 raise
             _stop(f"{module} is not installed; run: pip install 'sennet[{EXTRA_BY_MODULE[module]}]'")
+        except MemoryError as error:
+            _stop(
+                f"not enough memory: {error or 'it is full'}; take less at a time: --batch, --slab, --tile or --memory"
+            )
         except BrokenPipeError:
             # What is left in the buffer has no reader; the interpreter must not try to write it when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

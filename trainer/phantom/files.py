@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tifffile
 
 from sennet_engine import __version__
-from sennet_engine.output_folder import FolderKind, output_folder
+from sennet_engine.storage.output_folder import FolderKind, output_folder
 from sennet_trainer.phantom.phantom import Phantom, PhantomSettings
 
 FACTS = "phantom.json"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sennet_engine.config import Config
-from sennet_engine.stack_writer import StackWriter
+from sennet_engine.results.stack_writer import StackWriter
 from sennet_trainer.labelled_volume import LabelledVolume
 from sennet_trainer.prediction.mean_probability import MeanProbability
 from sennet_trainer.prediction.passes import Observer

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sennet_engine.canvas import sum_at_threshold
+from sennet_engine.pipeline.canvas import sum_at_threshold
 from sennet_trainer.prediction.array_file import mapped_array, write_array
 from sennet_trainer.prediction.passes import Observer, Pass, passes_of, predict_passes
 from sennet_trainer.prediction.result_file import Result, current_result, write_result

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sennet_engine.canvas import sum_at_threshold
 from sennet_engine.card import Threshold
 from sennet_engine.config import Config
 from sennet_engine.metrics.surface_dice import SurfaceDice
+from sennet_engine.pipeline.canvas import sum_at_threshold
 
 # Thresholds whose score is within this of the best are the stable range.
 STABLE_WITHIN = 0.01

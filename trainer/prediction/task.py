@@ -12,7 +12,7 @@ from sennet_trainer.prediction.teacher import Teacher, teacher_from_path
 from sennet_trainer.volume_settings import VolumeSettings
 
 # Raise it when the same task gives another probability, or is cut into other slabs.
-FORMAT = 1
+FORMAT = 2
 # Sums over passes are uint16, and a pass adds up to 255.
 LARGEST_PASSES = 257
 # Beyond this a network sees structures of another size than it was trained on.

@@ -20,9 +20,6 @@ from sennet_trainer.prediction.torch_predictor import TorchPredictor
 from sennet_trainer.run_folder import NETWORK, RECORD, THRESHOLD, load_run
 from sennet_trainer.whole_file import write_whole
 
-# The share of a tile's side that is thrown away at each inner edge, for networks whose halo nobody measured.
-HALO_SHARE = 8
-
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +30,8 @@ class Teacher:
     Attributes:
         path: a run folder or a model bundle.
         sha256: of the file with its weights: network.safetensors of a run, the fp32 ONNX file of a bundle.
-        side, halo, stride: how planes are cut for it; see `sennet_engine.card.Tiling`.
+        side, stride: of its tiles, and of the network; see `sennet_engine.card.Tiling`.
+        halo: that it needs to be exact on tiles; None where it never is or nobody measured it, and tiles are blended.
         threshold: its own, as validated or as its card says.
         voxel_size_um: the magnification that it was trained for, micrometres a pixel.
     """
@@ -42,7 +40,7 @@ class Teacher:
     path: Path
     sha256: str
     side: int
-    halo: int
+    halo: int | None
     stride: int
     threshold: Threshold
     voxel_size_um: float
@@ -108,7 +106,7 @@ def _described_run(path: Path) -> Teacher:
         path=path,
         sha256=hashlib.sha256((path / NETWORK).read_bytes()).hexdigest(),
         side=side,
-        halo=_halo(side, stride),
+        halo=None,
         stride=stride,
         threshold=trained.threshold,
         voxel_size_um=trained.voxel_size_um,
@@ -123,7 +121,7 @@ def _described_bundle(path: Path) -> Teacher:
         path=path,
         sha256=card.files[bundle.onnx_name()].sha256,
         side=card.tiling.default_side,
-        halo=card.tiling.halo,
+        halo=card.tiling.halo if card.tiling.exact else None,
         stride=card.tiling.stride,
         threshold=card.threshold,
         voxel_size_um=card.voxel_size_um,
@@ -154,9 +152,3 @@ def _written(path: Path, facts: dict[str, Any]) -> Path:
 
 RUN = _Kind(RECORD, _described_run, _loaded_run, _threshold_beside_run)
 BUNDLE = _Kind(CARD_NAME, _described_bundle, _loaded_bundle, _threshold_on_card)
-
-
-def _halo(side: int, stride: int) -> int:
-    """An eighth of the side in whole strides, and one stride at least, where the tile is larger than two."""
-    wanted = max(side // HALO_SHARE // stride, 1) * stride
-    return wanted if 2 * wanted < side else 0

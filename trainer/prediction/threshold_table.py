@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sennet_engine.canvas import sum_at_threshold
 from sennet_engine.config import Config
+from sennet_engine.pipeline.canvas import sum_at_threshold
 from sennet_trainer.prediction.mean_probability import MeanProbability, plane_blocks
 from sennet_trainer.prediction.passes import Observer
 

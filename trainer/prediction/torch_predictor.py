@@ -18,9 +18,11 @@ class TorchPredictor:
         self._device = device
         self.runtime = f"torch {torch.__version__} on {device.type}"
         self.threads = torch.get_num_threads()
+        self.contexts = 1
 
-    def predict(self, tiles: Tiles) -> Tiles:
+    def predict(self, tiles: Tiles, *, context: int = 0) -> Tiles:
         """uint8 tiles [B, 1, S, S] to uint8 probabilities [B, 1, S, S]."""
+        del context  # there is one
         return uint8_probability(self._segmenter, tiles, device=self._device)
 
     def __enter__(self) -> Self:

@@ -1,5 +1,6 @@
 """The mean probability: every pass, out of core, resumable, in bytes that lose nothing."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +12,15 @@ import torch
 
 from sennet_engine.bundle import open_bundle
 from sennet_engine.metrics.surface_dice import surface_dice
-from sennet_engine.reference import reference_probability
+from sennet_engine.planning.axes import seen_along
+from sennet_engine.planning.layout import blend_weights
 from sennet_engine.runtimes import open_predictor
-from sennet_engine.volumes.volume import ArrayVolume
 from sennet_trainer.fit import fit
 from sennet_trainer.labelled_volume import cached_volume
 from sennet_trainer.prediction import mean_probability as module
 from sennet_trainer.prediction import passes
 from sennet_trainer.prediction.mean_probability import MeanProbability
+from sennet_trainer.prediction.passes import Pass, passes_of
 from sennet_trainer.prediction.teacher import teacher_from_path
 from sennet_trainer.run_folder import load_run
 from sennet_trainer.settings import FitSettings
@@ -31,51 +33,94 @@ MeanBy = Callable[..., MeanProbability]
 SettingsOf = Callable[..., VolumeSettings]
 
 
+def passes_over(images: Any, networks: list[Path], axes: str) -> list[Pass]:
+    """Every network along every axis; nothing is predicted."""
+    return passes_of(images.shape, [teacher_from_path(path) for path in networks], axes, folder=Path(), device=CPU)
+
+
+def plain_answer(one: Pass, images: Any, tile_answer: Callable[[Any], Any]) -> Any:
+    """[Z, Y, X] float64: the volume plane by plane and tile by tile; `tile_answer` is given uint8 [1, 1, H, W].
+
+    Blended tiles are averaged by their weights, not rounded.
+    """
+    answer = np.zeros(images.shape)
+    planes, answers = seen_along(images, one.axis), seen_along(answer, one.axis)
+    for number, plane in enumerate(planes):
+        layout = one.plan.passes[0].layout_of(number)
+        padding = [(0, padded - size) for padded, size in zip(layout.padded_shape, plane.shape, strict=True)]
+        padded_plane, weights = np.pad(plane, padding, mode="symmetric"), np.zeros(plane.shape)
+        for tile in layout:
+            weight = blend_weights(tile.shape) if layout.blended else np.ones(tile.shape)
+            of_tile = tile_answer(np.ascontiguousarray(padded_plane[tile.slices])[None, None])[0, 0]
+            for kept in tile.kept:
+                answers[number][kept.slices] += (weight * of_tile)[kept.within(tile)]
+                weights[kept.slices] += weight[kept.within(tile)]
+        answers[number] /= weights
+    return answer
+
+
 def reference_sums(images: Any, bundles: list[Path], axes: str) -> Any:
-    """The sum over passes as the engine's reference computes it, whole and in memory."""
+    """The sum over passes, each of them rounded half up, whole and in memory."""
     sums = np.zeros(images.shape, int)
-    for path in bundles:
-        teacher = teacher_from_path(path)
-        with open_predictor(open_bundle(path), threads=1) as predictor:
-            for axis in axes:
-                moved = np.ascontiguousarray(np.moveaxis(images, "zyx".index(axis), 0))
-                plan = passes._plan(moved.shape, teacher, batch=1)
-                answer = reference_probability(ArrayVolume(moved), predictor, plan, window=passes.IDENTITY)
-                sums += np.moveaxis(answer, 0, "zyx".index(axis))
+    for one in passes_over(images, bundles, axes):
+        with open_predictor(open_bundle(one.teacher.path), threads=1) as predictor:
+            sums += np.floor(plain_answer(one, images, predictor.predict) + 0.5).astype(int)
     return sums
 
 
-def test_grey_levels_reach_the_network_as_they_are() -> None:
-    """The cached volume is windowed already: the pipeline's window changes no grey level."""
-    levels = np.arange(256, dtype=np.uint8)
-    assert (passes.IDENTITY.to_uint8(levels) == levels).all()
+@pytest.fixture
+def never_exact(strided_bundle: Path) -> Callable[[int], Path]:
+    """A copy of the strided bundle whose card says that it is exact on no tiles; they have a side of its own."""
+
+    def bundle(side: int) -> Path:
+        path = strided_bundle.with_name(f"blended{side}.model")
+        shutil.copytree(strided_bundle, path)
+        card = json.loads((path / "model.json").read_text())
+        card["tiling"] |= {"exact": False, "halo": 0, "sides": [side], "default_side": side}
+        (path / "model.json").write_text(json.dumps(card))
+        return path
+
+    return bundle
 
 
 @pytest.mark.parametrize("axes", ["z", "y", "x", "zyx", "xz"])
 def test_sums_are_those_of_the_reference(
-    settings_of_sparse: SettingsOf, mean_by: MeanBy, tmp_path: Path, identity_bundle: Path, strided_bundle: Path,
-    monkeypatch: pytest.MonkeyPatch, axes: str,
+    settings_of_sparse: SettingsOf, mean_by: MeanBy, tmp_path: Path, never_exact: Callable[[int], Path],
+    strided_bundle: Path, monkeypatch: pytest.MonkeyPatch, axes: str,
 ) -> None:  # fmt: skip
-    """However slabs and blocks cut the volume, each pass is added at its voxels, once."""
+    """However slabs and blocks cut the volume, each pass is added at its voxels, once; tiles are blended or not."""
     monkeypatch.setattr(passes, "LARGEST_SLAB_PLANES", 7)
     monkeypatch.setattr(module, "BLOCK_BYTES", 5 * 2 * SHAPE_ZYX[1] * SHAPE_ZYX[2])
-    mean = mean_by(settings_of_sparse(), identity_bundle, strided_bundle, axes=axes)
+    networks = [strided_bundle, never_exact(32)]
+    mean = mean_by(settings_of_sparse(), *networks, axes=axes)
     images = cached_volume(settings_of_sparse(), tmp_path / "cache").images
     assert mean.passes == 2 * len(axes)
     assert mean.sums.dtype == np.uint16
-    assert (mean.sums == reference_sums(images, [identity_bundle, strided_bundle], axes)).all()
+    assert (mean.sums == reference_sums(images, networks, axes)).all()
+
+
+def test_tiles_are_blended_where_a_network_is_not_known_to_be_exact(
+    settings_of_sparse: SettingsOf, mean_by: MeanBy, never_exact: Callable[[int], Path], strided_bundle: Path
+) -> None:
+    """Small tiles without context answer otherwise than the whole plane, which one exact tile holds here."""
+    whole = mean_by(settings_of_sparse(), strided_bundle, axes="z").sums.astype(int)
+    blended = mean_by(settings_of_sparse(), never_exact(32), axes="z").sums.astype(int)
+    differing = whole != blended
+    assert 0.01 < differing.mean() < 0.9
+    # Seams are smooth: the edge of a tile counts little beside the middle of its neighbour.
+    assert np.abs(whole - blended)[differing].mean() < 10
 
 
 def test_slabs_are_thinner_where_planes_are_larger(strided_bundle: Path) -> None:
     """A slab stays within its memory whatever the volume, and never falls below a plane."""
-    teacher = teacher_from_path(strided_bundle)
-    for shape in ((100, 200, 300), (5000, 4000, 3000), (10, 60000, 60000)):
-        plan = passes._plan(shape, teacher, batch=1)
-        voxels = plan.grid.padded_shape[0] * plan.grid.padded_shape[1]
-        thickest = max(slab.stop - slab.start for slab in plan.slabs)
-        assert thickest == 1 or thickest * voxels * passes.SLAB_BYTES_A_VOXEL <= passes.LARGEST_SLAB_BYTES
-        assert [slab.start for slab in plan.slabs[1:]] == [slab.stop for slab in plan.slabs[:-1]]
-        assert (plan.slabs[0].start, plan.slabs[-1].stop) == (0, shape[0])
+    for shape in ((100, 200, 300), (5000, 4000, 3000), (10, 5000, 5000)):
+        (one,) = passes_of(shape, [teacher_from_path(strided_bundle)], "z", folder=Path(), device=CPU)
+        padded = one.plan.passes[0].layouts[0].padded_shape
+        thickest = max(map(len, one.plan.slabs))
+        slab_bytes = thickest * padded[0] * padded[1] * passes.SLAB_BYTES_A_VOXEL
+        assert thickest == 1 or slab_bytes <= passes.LARGEST_SLAB_BYTES
+        assert [slab.start for slab in one.plan.slabs[1:]] == [slab.stop for slab in one.plan.slabs[:-1]]
+        assert (one.plan.slabs[0].start, one.plan.slabs[-1].stop) == (0, shape[0])
 
 
 class Interrupts(Watched):
@@ -141,38 +186,33 @@ def test_a_finished_prediction_is_not_run_again(
 
 def float_mean(run: Path, images: Any) -> Any:
     """The mean over the three axes of what the network of `run` answers, never rounded; as `mean_probability` tiles."""
-    segmenter, teacher = load_run(run).segmenter, teacher_from_path(run)
-    total = np.zeros(images.shape, np.float64)
-    for axis in range(3):
-        moved = np.ascontiguousarray(np.moveaxis(images, axis, 0))
-        plan = passes._plan(moved.shape, teacher, batch=1)
-        answer = np.zeros(moved.shape, np.float32)
-        for plane, padded in zip(answer, plan.grid.padded(moved), strict=True):
-            for tile in plan.grid:
-                grey = torch.from_numpy(plan.grid.cut(padded, tile).astype(np.float32))[None, None]
-                with torch.inference_mode():
-                    plane[tile.kept] = torch.sigmoid(segmenter(grey))[0, 0].numpy()[tile.kept_in_tile]
-        total += np.moveaxis(answer, 0, axis)
-    return total / 3
+    segmenter = load_run(run).segmenter
+
+    def answer(tiles: Any) -> Any:
+        with torch.inference_mode():
+            return torch.sigmoid(segmenter(torch.from_numpy(tiles.astype(np.float32)))).numpy()
+
+    return np.mean([plain_answer(one, images, answer) for one in passes_over(images, [run], "zyx")], axis=0)
 
 
 def test_bytes_lose_nothing_that_the_threshold_sees(
     settings_of: Callable[..., FitSettings], settings_of_sparse: SettingsOf, mean_by: MeanBy, tmp_path: Path
 ) -> None:
-    """The mean of bytes is within half a grey level of that of floats. At the network's own threshold fewer than 2 of
-    1000 vessel voxels differ, all of them within half a level of it, and surface Dice by less than 0.002."""
+    """The mean of bytes is within a grey level of that of floats: half of it by the tiles, half by their blending. At
+    the network's own threshold fewer than 2 of 1000 vessel voxels differ, all of them within a level of it, and surface
+    Dice by less than 0.002."""
     changes = {"crops": {"side": 64, "per_epoch": 32}, "training": {"epochs": 4, "batch": 4, "learning_rate": 3e-3}}
     fit(settings_of(**changes), tmp_path / "run", device=CPU, observer=Silent())
     volume = settings_of_sparse(invert=False, labels=tmp_path / "volume" / "labels.tif")
     mean = mean_by(volume, tmp_path / "run")
     cached = cached_volume(volume, tmp_path / "cache")
     floats = float_mean(tmp_path / "run", cached.images)
-    half_a_level = 0.5 / 255 + 1e-6
-    assert np.abs(mean.sums / (255 * 3) - floats).max() <= half_a_level
+    a_level = 1 / 255 + 1e-6
+    assert np.abs(mean.sums / (255 * 3) - floats).max() <= a_level
     threshold = load_run(tmp_path / "run").threshold.value
     by_bytes, by_floats = mean.sums >= mean.level(round(1000 * threshold)), floats >= threshold
     flipped = by_bytes != by_floats
-    assert np.abs(floats[flipped] - threshold).max(initial=0) <= half_a_level
+    assert np.abs(floats[flipped] - threshold).max(initial=0) <= a_level
     assert np.count_nonzero(flipped) < 2e-3 * np.count_nonzero(by_floats)
     assert surface_dice(by_bytes, cached.labels) == pytest.approx(surface_dice(by_floats, cached.labels), abs=2e-3)
     assert surface_dice(by_floats, cached.labels) > 0.6

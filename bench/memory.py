@@ -1,0 +1,79 @@
+"""Peak memory of the engine against the number of planes: it must not grow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.made_bundles import write_small_bundle
+from sennet_bench.made_volume import write_made_volume
+from sennet_bench.peers.child import run_in_child
+from sennet_bench.peers.contestant import Job
+from sennet_bench.peers.table import CONTESTANTS, ENGINE
+from sennet_engine.errors import ConfigError
+from sennet_engine.runtimes import usable_processors
+
+
+@dataclass(frozen=True)
+class MemoryMeasurement:
+    """The engine with a small network, over planes of `side` × `side` pixels.
+
+    Attributes:
+        planes: how many, of each run.
+        peak_mb: the largest resident memory of each run's process, in 10^6 bytes, libraries included.
+        largest_ratio: of any to the smallest.
+    """
+
+    side: int
+    planes: list[int]
+    peak_mb: list[float]
+    largest_ratio: float
+    threads: int
+    circumstances: Circumstances
+    kind: Literal["memory"] = "memory"
+
+
+def measure_memory(planes: Sequence[int], *, side: int, threads: int | None) -> MemoryMeasurement:
+    """Run the engine over volumes of that many planes, each in a process of its own.
+
+    Raises:
+        ConfigError: no or too small numbers, or a system that does not tell a process's peak (Linux does).
+        ContestantError: the engine failed.
+    """
+    threads = usable_processors() if threads is None else threads
+    if not planes or min(*planes, side, threads) < 1:
+        raise ConfigError(f"got {list(planes)} planes of side {side}, expected numbers of 1 or more")
+    now = circumstances()
+    peaks = []
+    with TemporaryDirectory() as folder:
+        model = write_small_bundle(Path(folder) / "small.model")
+        # The first run makes a trial of the runtimes, which the others remember: it is not counted.
+        for count in (1, *planes):
+            volume = write_made_volume(Path(folder) / "volume.tif", (count, side, side))
+            job = Job(volume, model, Path(folder) / "mask.tif", threads)
+            peak = run_in_child(CONTESTANTS[ENGINE], job).peak_mb
+            if peak is None:
+                raise ConfigError("this system does not tell the peak memory of a process; measure on Linux")
+            peaks.append(peak)
+    del peaks[0]
+    return MemoryMeasurement(side, list(planes), peaks, max(peaks) / min(peaks), threads, now)
+
+
+def memory_table(measured: MemoryMeasurement) -> str:
+    """A row for each number of planes, with the circumstances below."""
+    side, smallest = measured.side, min(measured.peak_mb)
+    return "\n".join(
+        [
+            "| planes | volume, MB | peak MB | of the smallest |",
+            "|---|---|---|---|",
+            *(
+                f"| {count} | {count * side * side / 1e6:.0f} | {peak:.0f} | {peak / smallest:.3f} |"
+                for count, peak in zip(measured.planes, measured.peak_mb, strict=True)
+            ),
+            "",
+            f"Planes of {side} × {side} uint8, a network of two convolutions, {measured.threads} threads.",
+            str(measured.circumstances),
+        ]
+    )

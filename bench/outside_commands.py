@@ -1,0 +1,60 @@
+"""`sennet-bench stages`, `throughput` and `memory`: what the engine costs beside its networks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the measurement to this file.")]
+Threads = Annotated[int | None, typer.Option(help="By default all processors.")]
+
+
+def stages(
+    volume: Annotated[Path, typer.Argument(help="Anything that sennet-infer opens.")],
+    model: Annotated[Path | None, typer.Option(help="Model bundle; by default the built-in one.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Time the stages of one run of the engine, and tell the share of the run in which no network computed."""
+    from sennet_bench.measurements import write_measurement
+    from sennet_bench.stages import measure_stages, stage_table
+    from sennet_engine.bundle import BUILTIN
+
+    measured = measure_stages(volume, model or BUILTIN, precision=precision, threads=threads)
+    if json:
+        write_measurement(json, measured)
+    typer.echo(stage_table(measured))
+
+
+def throughput(
+    shape: Annotated[str, typer.Option(help="Planes, rows and columns.", metavar="Z,Y,X")] = "64,1024,1024",
+    repeats: Annotated[int, typer.Option(help="Runs, each in a process of its own.")] = 3,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Time the engine with an identity network, which costs nothing, over a uint8 volume made for it."""
+    from sennet_bench.measurements import write_measurement
+    from sennet_bench.shape_option import shape_from_text
+    from sennet_bench.throughput import measure_throughput, throughput_table
+
+    measured = measure_throughput(shape_from_text(shape), repeats=repeats, threads=threads)
+    if json:
+        write_measurement(json, measured)
+    typer.echo(throughput_table(measured))
+
+
+def memory(
+    planes: Annotated[list[int] | None, typer.Option(help="Of a run; by default 100, 400 and 1600.")] = None,
+    side: Annotated[int, typer.Option(help="Of the planes, in pixels.")] = 512,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Measure the peak memory of the engine with a small network over volumes of more and more planes."""
+    from sennet_bench.measurements import write_measurement
+    from sennet_bench.memory import measure_memory, memory_table
+
+    measured = measure_memory(planes or [100, 400, 1600], side=side, threads=threads)
+    if json:
+        write_measurement(json, measured)
+    typer.echo(memory_table(measured))

@@ -1,0 +1,23 @@
+"""`sennet-bench table`: the tables of measurements that were kept."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def table(
+    files: Annotated[list[Path], typer.Argument(help="JSON files of measurements, or Markdown documents.")],
+) -> None:
+    """Print the tables of JSON files; of a document (.md), make the tables anew that it marks.
+
+    A marked table stands between the lines <!-- table NAME.json --> and <!-- /table -->.
+    """
+    from sennet_bench.measurements import document_with_tables, table_from_file
+
+    for path in files:
+        if path.suffix == ".md":
+            path.write_text(document_with_tables(path), encoding="utf-8")
+            typer.echo(path)
+        else:
+            typer.echo(table_from_file(path) + "\n")

@@ -1,0 +1,79 @@
+"""How many voxels the engine moves where the network costs nothing: an identity over a made volume."""
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.made_bundles import write_identity_bundle
+from sennet_bench.made_volume import write_made_volume
+from sennet_bench.peers.child import run_in_child
+from sennet_bench.peers.contestant import Job
+from sennet_bench.peers.table import CONTESTANTS, ENGINE
+from sennet_engine.errors import ConfigError
+from sennet_engine.runtimes import usable_processors
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Runs of the engine, each in a process of its own.
+
+    Attributes:
+        seconds: of each run, from opening the volume to the written folder, loading counted.
+        stage_seconds, part_seconds: of the fastest run.
+    """
+
+    shape_zyx: tuple[int, int, int]
+    threads: int
+    seconds: list[float]
+    stage_seconds: dict[str, float]
+    part_seconds: dict[str, float]
+    circumstances: Circumstances
+    kind: Literal["throughput"] = "throughput"
+
+
+def measure_throughput(shape_zyx: tuple[int, int, int], *, repeats: int, threads: int | None) -> Throughput:
+    """Run an identity network over a uint8 volume of this shape, an uncompressed TIFF.
+
+    Raises:
+        ConfigError: numbers below 1.
+        ContestantError: the engine failed.
+    """
+    threads = usable_processors() if threads is None else threads
+    if min(*shape_zyx, repeats, threads) < 1:
+        raise ConfigError(f"got shape {shape_zyx}, {repeats} repeats and {threads} threads, expected 1 or more of each")
+    now = circumstances()
+    with TemporaryDirectory() as folder:
+        model = write_identity_bundle(Path(folder) / "identity.model")
+        volume = write_made_volume(Path(folder) / "volume.tif", shape_zyx)
+        job = Job(volume, model, Path(folder) / "mask.tif", threads)
+        # The first makes a trial of the runtimes, which the others remember.
+        _, *outcomes = [run_in_child(CONTESTANTS[ENGINE], job).outcome for _ in range(1 + repeats)]
+    seconds = [one.seconds + one.load_seconds for one in outcomes]
+    fastest = outcomes[seconds.index(min(seconds))]
+    return Throughput(shape_zyx, threads, seconds, fastest.stage_seconds, fastest.part_seconds, now)
+
+
+def throughput_table(measured: Throughput) -> str:
+    """One row, with the stages of the fastest run and the circumstances below."""
+    voxels = math.prod(measured.shape_zyx) / 1e6
+    median, fastest, slowest = (kind(measured.seconds) for kind in (statistics.median, min, max))
+    stages, parts = (
+        ", ".join(f"{name} {seconds:.2f}" for name, seconds in found.items() if seconds >= 0.005)
+        for found in (measured.stage_seconds, measured.part_seconds)
+    )
+    return "\n".join(
+        [
+            "| identity network over | seconds (range) | Mvoxel/s (range) |",
+            "|---|---|---|",
+            f"| {' × '.join(map(str, measured.shape_zyx))} uint8 | {median:.2f} ({fastest:.2f} to {slowest:.2f}) "
+            f"| {voxels / median:.0f} ({voxels / slowest:.0f} to {voxels / fastest:.0f}) |",
+            "",
+            f"{measured.threads} threads, {len(measured.seconds)} runs. The fastest, in seconds: {stages}; before and "
+            f"after: {parts}.",
+            str(measured.circumstances),
+        ]
+    )

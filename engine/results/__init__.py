@@ -1,0 +1,1 @@
+"""From finished slabs to the files that a person gets."""

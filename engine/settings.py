@@ -1,0 +1,59 @@
+"""What a person asks of a run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sennet_engine.runtimes import DEFAULT_PRECISION
+from sennet_engine.trial import AUTO
+from sennet_engine.trial_memory import TrialMemory
+from sennet_engine.volumes.volume import VoxelSize
+from sennet_engine.window import Window
+
+
+@dataclass(frozen=True)
+class InferSettings:
+    """Everything but the volume; None leaves it to the models, the ensemble or the machine.
+
+    Attributes:
+        model: a bundle, or the TOML file of an ensemble; by default the built-in model.
+        models: the folder in which an ensemble's bundles lie; by default that of its file.
+        out: the output folder; by default NAME.sennet beside the input.
+        overwrite: replace an earlier result, and forget an interrupted run.
+        resume: go on with an interrupted run.
+        voxel_size_um: (Z, Y, X); by default what the file says.
+        scale: network pixels a voxel; by default voxel size over that of the model's training.
+        window: grey levels that become 0 and 255; by default the 0.1 % and 99.9 % levels of the volume.
+        threshold: probability from which a voxel is vessel.
+        min_voxels: smaller components are removed.
+        skip: whether background is left out.
+        audit_share: of the computed pixels, so many are spent on a sample of what was left out.
+        tile, batch, slab_planes: tile side; tiles in a call of the model; planes in memory at a time.
+        memory_bytes: the run's peak memory is to stay below it.
+        runtime, precision, threads: what computes (`auto`: what a trial finds fastest), which ONNX file, on how many
+            threads in all.
+        trials: where the trial's outcome is remembered.
+        probability, submission: whether `probability.tif` and `submission.csv` are written too.
+    """
+
+    model: Path | None = None
+    models: Path | None = None
+    out: Path | None = None
+    overwrite: bool = False
+    resume: bool = False
+    voxel_size_um: VoxelSize | None = None
+    scale: float | None = None
+    window: Window | None = None
+    threshold: float | None = None
+    min_voxels: int | None = None
+    skip: bool = True
+    audit_share: float = 0.01
+    tile: int | None = None
+    batch: int = 1
+    slab_planes: int | None = None
+    memory_bytes: int | None = None
+    runtime: str = AUTO
+    precision: str = DEFAULT_PRECISION
+    threads: int | None = None
+    trials: TrialMemory = field(default_factory=lambda: TrialMemory(None))
+    probability: bool = False
+    submission: bool = False

@@ -1,0 +1,222 @@
+"""`sennet-bench compare`: contestants in turns on the same planes, and their table."""
+
+import importlib.util
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+
+from sennet_bench.compare import CompareSettings, compare
+from sennet_bench.compare_table import compare_table, ratios
+from sennet_bench.made_bundles import write_small_bundle
+from sennet_bench.made_volume import write_made_volume
+from sennet_bench.measurements import write_measurement
+from sennet_bench.peers.child import ContestantError, Run, run_here
+from sennet_bench.peers.contestant import Contestant, Outcome
+from sennet_bench.peers.table import CONTESTANTS, chosen_contestants
+from sennet_engine.bundle import BUILTIN
+from sennet_engine.results.stack_writer import StackWriter
+from sennet_trainer.phantom import PhantomSettings, make_phantom
+
+SHAPE = (2, 512, 528)
+# int8 is left out: the trial of its runtimes takes longer than all the others together.
+INSTALLED = [one for name, one in CONTESTANTS.items() if not one.missing and name != "sennet-int8"]
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    """Two planes of a phantom and their truth, in a folder."""
+    folder = tmp_path_factory.mktemp("phantom")
+    made = make_phantom(PhantomSettings(SHAPE, 1, seed=4))
+    tifffile.imwrite(folder / "image.tif", made.image, photometric="minisblack")
+    tifffile.imwrite(folder / "labels.tif", made.labels, photometric="minisblack")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(phantom):
+    """All contestants that are installed, once, in this process."""
+    settings = CompareSettings(phantom / "image.tif", BUILTIN, phantom / "labels.tif", repeats=1, threads=1)
+    return compare(settings, INSTALLED, run=run_here)
+
+
+def entry_of(comparison, name):
+    """What `name` did."""
+    return next(one for one in comparison.entries if one.name == name)
+
+
+@pytest.mark.parametrize("name", [one.name for one in INSTALLED])
+def test_all_find_about_the_same_vessels(compared, name):
+    """Each contestant's mask holds what the engine's holds, within a twentieth, and is as near to the truth."""
+    ours, other = entry_of(compared, "sennet"), entry_of(compared, name)
+    assert other.problem is None
+    assert other.vessel_share == pytest.approx(ours.vessel_share, rel=0.05)
+    assert other.surface_dice_0 == pytest.approx(ours.surface_dice_0, abs=0.05)
+    assert ours.surface_dice_0 > 0.5
+
+
+def test_monai_is_among_them():
+    """MONAI is installed for development, so the tests above run its real inferer."""
+    if importlib.util.find_spec("monai") is None:
+        pytest.skip("the extra `peers` is not installed")
+    assert {"monai-0.5", "monai-0.25"} <= {one.name for one in INSTALLED}
+
+
+def pretending(seconds, *, fail=()):
+    """A way to run contestants that takes no time: each claims `seconds[name]`, once for each round."""
+    calls = []
+
+    def run(contestant, job):
+        calls.append(contestant.name)
+        if contestant.name in fail:
+            raise ContestantError(f"{contestant.title}: out of memory")
+        with StackWriter(job.mask, shape_zyx=(2, 8, 8), voxel_size_um=None) as writer:
+            writer.append(np.full((2, 8, 8), 255, np.uint8))
+        claimed = seconds[contestant.name][calls.count(contestant.name) - 1]
+        return Run(Outcome(claimed, 1.0, {"compute": claimed}), cpu_seconds=2 * claimed, peak_mb=100.0)
+
+    return run, calls
+
+
+@pytest.fixture
+def small_volume(tmp_path):
+    """Five planes, each of one grey level."""
+    path = tmp_path / "volume.tif"
+    planes = np.broadcast_to(np.arange(5, dtype=np.uint8)[:, None, None], (5, 8, 8))
+    tifffile.imwrite(path, planes, photometric="minisblack")
+    return path
+
+
+ENGINE, LOOP = replace(CONTESTANTS["sennet"], remembers=False), CONTESTANTS["torch-loop"]
+
+
+def test_a_first_run_that_others_learn_from_is_not_counted(small_volume):
+    """Its loading is told apart, and ratios are those of the rounds."""
+    run, calls = pretending({"sennet": [9.0, 1.0], "torch-loop": [3.0]})
+    found = compare(CompareSettings(small_volume, BUILTIN, repeats=1), [CONTESTANTS["sennet"], LOOP], run=run)
+    assert calls == ["sennet", "sennet", "torch-loop"]
+    assert ratios(found, "torch-loop", "sennet") == [3.0]
+    assert entry_of(found, "sennet").first_load_seconds == 1.0
+    assert "with loading it took: sennet, fp32 1.0 s" in compare_table(found)
+
+
+def test_contestants_take_turns_and_ratios_are_those_of_a_round(small_volume):
+    """A B A B; the ratio is the median of the rounds' own ratios, not the ratio of the medians."""
+    run, calls = pretending({"sennet": [1.0, 2.0, 4.0], "torch-loop": [3.0, 2.0, 40.0]})
+    found = compare(CompareSettings(small_volume, BUILTIN, repeats=3, planes=2), [ENGINE, LOOP], run=run)
+    assert calls == ["sennet", "torch-loop"] * 3
+    assert ratios(found, "torch-loop", "sennet") == [3.0, 1.0, 10.0]
+    assert ratios(found, "torch-loop", "sennet", with_load=True) == [1.5, 2 / 3, 8.0]
+    row = next(line for line in compare_table(found).splitlines() if LOOP.title in line)
+    assert "| 3.00 (2.00 to 40.00) | 1.00 | 6.00 |" in row
+    assert "| 3.00 |" in row.split("6.00")[1]
+
+
+def test_all_see_the_middle_planes(small_volume):
+    """Two of five planes: the second and the third."""
+    seen = []
+
+    def run(contestant, job):
+        seen.append(tifffile.imread(job.volume)[:, 0, 0].tolist())
+        return pretending({"sennet": [1.0]})[0](contestant, job)
+
+    assert compare(CompareSettings(small_volume, BUILTIN, repeats=1, planes=2), [ENGINE], run=run).shape_zyx[0] == 2
+    assert seen == [[1, 2]]
+
+
+def test_what_is_missing_or_fails_stands_in_the_table(small_volume):
+    """One line for each, with what to do or what went wrong; the others go on."""
+    missing = Contestant("ghost", "A ghost", "no.such.module", ("no_such_package",))
+    run, calls = pretending({"sennet": [1.0, 1.0]}, fail=("torch-loop",))
+    settings = CompareSettings(small_volume, BUILTIN, repeats=2, planes=2)
+    table = compare_table(compare(settings, [ENGINE, missing, LOOP], run=run))
+    assert "| A ghost | not installed: pip install 'sennet[peers]' |" in table
+    assert "out of memory" in table
+    assert calls == ["sennet", "torch-loop", "sennet"]
+    columns = {line.count("|") for line in table.splitlines() if line.startswith("|")}
+    assert len(columns) == 1
+
+
+def test_without_a_measurement_of_memory_or_truth_there_is_a_dash(small_volume):
+    """Systems that do not tell the peak, and volumes without truth, leave their cells open."""
+    run, _ = pretending({"sennet": [1.0]})
+    found = compare(CompareSettings(small_volume, BUILTIN, repeats=1), [ENGINE],
+                    run=lambda one, job: replace(run(one, job), peak_mb=None))  # fmt: skip
+    row = next(line for line in compare_table(found).splitlines() if ENGINE.title in line)
+    assert row.endswith("| – | – | – |")
+
+
+def test_tables_are_made_from_the_json(command, tmp_path, small_volume):
+    """`table` prints what `compare` printed, and fills the tables that a document marks."""
+    run, _ = pretending({"sennet": [1.0, 2.0], "torch-loop": [3.0, 5.0]})
+    found = compare(CompareSettings(small_volume, BUILTIN, repeats=2), [ENGINE, LOOP], run=run)
+    write_measurement(tmp_path / "found.json", found)
+    printed = command("sennet-bench", "table", tmp_path / "found.json")
+    assert printed.code == 0
+    assert printed.out.strip() == compare_table(found)
+    document = tmp_path / "speed.md"
+    document.write_text("before\n<!-- table found.json -->\nold\n<!-- /table -->\nafter\n")
+    for _ in range(2):  # a second time changes nothing
+        assert command("sennet-bench", "table", document).code == 0
+        expected = f"before\n<!-- table found.json -->\n\n{compare_table(found)}\n\n<!-- /table -->\nafter\n"
+        assert document.read_text() == expected
+
+
+def test_a_file_that_is_no_measurement_is_refused(command, tmp_path):
+    """Exit code 2 and the file's name."""
+    (tmp_path / "x.json").write_text('{"kind": "compare"}')
+    ran = command("sennet-bench", "table", tmp_path / "x.json")
+    assert ran.code == 2
+    assert "x.json: is no measurement" in ran.err
+
+
+def test_the_command_runs_contestants_in_processes_of_their_own(command, tmp_path):
+    """The engine with its score and its own peak memory; int8 of a bundle without it fails, and the table tells why."""
+    model = write_small_bundle(tmp_path / "small.model")
+    volume, truth = write_made_volume(tmp_path / "volume.tif", (3, 256, 256)), tmp_path / "truth.tif"
+    tifffile.imwrite(truth, (tifffile.imread(volume) > 190).astype(np.uint8), photometric="minisblack")
+    options = ["--truth", truth, "--model", model, "--repeats", "1", "--planes", "2", "--peer", "sennet-int8"]
+    ran = command("sennet-bench", "compare", volume, *options, "--json", tmp_path / "c.json")
+    assert ran.code == 0, ran.err
+    kept = json.loads((tmp_path / "c.json").read_text())
+    assert kept["shape_zyx"] == [2, 256, 256]
+    engine, int8 = kept["entries"]
+    assert engine["dice"] > 0.7
+    peak = engine["samples"][0]["peak_mb"]
+    assert peak is None or 50 < peak < 500  # that of this process, with torch in it, is higher
+    assert int8["samples"] == []
+    assert "holds no int8" in int8["problem"]
+    assert int8["problem"] in ran.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--peer", "mona"], "expected some of sennet, sennet-int8, torch-loop, monai-0.5"),
+        (["--repeats", "0"], "expected 1 or more"),
+        (["--truth", "TWO"], "got shape (2, 8, 8), expected (5, 8, 8)"),
+    ],
+)
+def test_bad_values_end_in_one_clear_line(command, tmp_path, small_volume, options, message):
+    """Exit code 2, before anything ran."""
+    two = tmp_path / "two.tif"
+    tifffile.imwrite(two, np.zeros((2, 8, 8), np.uint8), photometric="minisblack")
+    ran = command("sennet-bench", "compare", small_volume, *(two if one == "TWO" else one for one in options))
+    assert ran.code == 2
+    assert message in ran.err
+
+
+def test_a_contestant_that_fails_in_its_process_tells_why(tmp_path):
+    """The last line of its stderr reaches the caller."""
+    from sennet_bench.peers.child import run_in_child
+    from sennet_bench.peers.contestant import Job
+
+    with pytest.raises(ContestantError, match=r"no-such-file\.tif"):
+        run_in_child(ENGINE, Job(tmp_path / "no-such-file.tif", BUILTIN, tmp_path / "mask.tif", 1))
+
+
+def test_the_engine_is_always_chosen():
+    """It is what the others are compared with."""
+    assert [one.name for one in chosen_contestants(["nnunet"])] == ["sennet", "nnunet"]
