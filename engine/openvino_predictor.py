@@ -1,8 +1,10 @@
 """Tiles through OpenVINO on a CPU."""
 
 import sys
+from functools import cache
+from importlib.metadata import version
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,16 +14,31 @@ from sennet_engine.errors import MissingExtraError, ModelError
 from sennet_engine.predictor import Tiles
 
 
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process.
+
+    Its CPU plugin gives the thread a stack for signal handlers, and takes it away at its end. With a second one that
+    ends after the first, the thread is left with the first one's, which is gone by then: the next signal that Python
+    handles, Ctrl-C for instance, is a segmentation fault.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    try:
+        # Importing it reports to its makers, unless its optional package for that is not there.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("openvino is not installed; run: pip install 'sennet[cpu]'") from error
+    return openvino.Core()
+
+
 class OpenvinoPredictor:
     """Runs a bundle's ONNX file of one precision, float parts in float32. See `open_predictor` for what it raises."""
 
     def __init__(self, bundle: Bundle, precision: Precision, threads: int, contexts: int) -> None:
-        try:
-            # Importing it reports to its makers, unless its optional package for that is not there.
-            sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-            import openvino
-        except ImportError as error:
-            raise MissingExtraError("openvino is not installed; run: pip install 'sennet[cpu]'") from error
+        core = openvino_core()
         name = bundle.onnx_name(precision)
         self._path = path = bundle.path / name
         settings = {
@@ -35,7 +52,6 @@ class OpenvinoPredictor:
             # Else it computes in bfloat16 where the processor has it, and the mask depends on the processor.
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        core = openvino.Core()
         try:
             model = core.read_model(bundle.verified_bytes(name), b"")
             compiled = core.compile_model(model, "CPU", settings)
@@ -48,7 +64,7 @@ class OpenvinoPredictor:
             raise ModelError(f"{path}: got {found}, expected one input and one output of uint8 [B, 1, H, W]")
         self.threads = threads
         self.contexts = contexts
-        self.runtime = f"openvino {openvino.__version__}"
+        self.runtime = f"openvino {version('openvino')}"
 
     def predict(self, tiles: Tiles, *, context: int = 0) -> Tiles:
         try:

@@ -12,6 +12,7 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from sennet_engine.errors import ModelError
+from sennet_engine.openvino_predictor import openvino_core
 from sennet_export.graph import Uint8Ends
 from sennet_export.half.emulation import emulated
 from sennet_trainer.network import Segmenter
@@ -99,10 +100,8 @@ def _session(content: bytes, optimisation: onnxruntime.GraphOptimizationLevel) -
 
 
 def _openvino(model: onnx.ModelProto) -> AnswerTile:
-    import openvino
-
     settings = {"NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}  # as the engine runs it
-    core = openvino.Core()
+    core = openvino_core()
     request = core.compile_model(core.read_model(_with_logits(model), b""), "CPU", settings).create_infer_request()
     return lambda tile: _pair([output.copy() for output in request.infer({0: tile}).values()])
 

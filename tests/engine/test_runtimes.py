@@ -1,5 +1,8 @@
 """Models answer the same however many calls and threads compute them."""
 
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -104,3 +107,28 @@ def test_installed_runtimes_are_told_with_their_version():
         module = __import__(runtime)
         assert module.__version__.startswith(version)
     assert set(installed_runtimes()) == set(RUNTIMES)
+
+
+def test_a_signal_is_handled_after_models_were_closed(strided_bundle):
+    """Ctrl-C after several models have come and gone ends a run as at any other time."""
+    script = f"""
+import faulthandler, os, signal
+from pathlib import Path
+from sennet_engine.bundle import open_bundle
+from sennet_engine.runtimes import installed_runtimes, open_predictor
+faulthandler.enable()  # which has a stack for signals, as the runtimes may have
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+bundle = open_bundle(Path({str(strided_bundle)!r}))
+for runtime in installed_runtimes():
+    first, second = (open_predictor(bundle, runtime=runtime, threads=1) for _ in range(2))
+    with first:
+        pass
+    del first
+    with second:
+        pass
+    del second
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.returncode != -signal.SIGSEGV, ran.stderr
+    assert (ran.returncode, ran.stdout.split()) == (0, ["handled"] * len(installed_runtimes())), ran.stderr

@@ -8,6 +8,7 @@ from onnx import TensorProto, numpy_helper
 
 from sennet_engine.bundle import BUILTIN
 from sennet_engine.errors import ModelError
+from sennet_engine.openvino_predictor import openvino_core
 from sennet_export.calibration import phantom_calibration
 from sennet_export.int8.convert import int8_from_onnx
 from sennet_export.int8.layout import CPU, TENSORRT, weighted_layers
@@ -33,8 +34,7 @@ def builtin():
 
 
 def compiled_by_openvino(model):
-    openvino = pytest.importorskip("openvino")
-    core = openvino.Core()
+    core = openvino_core()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     return core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU", settings)
 
