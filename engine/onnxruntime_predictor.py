@@ -50,6 +50,7 @@ class OnnxruntimePredictor:
             found = ", ".join(f"{end.name} {end.type} {end.shape}" for end in ends)
             raise ModelError(f"{path}: got {found}, expected one input and one output of uint8 [B, 1, H, W]")
         self._input, self._output = ends[0].name, ends[1].name
+        self.watches_overflow = False
         self.threads = threads
         self.contexts = contexts
         self.runtime = f"onnxruntime {onnxruntime.__version__}"

@@ -62,6 +62,7 @@ class OpenvinoPredictor:
         if [(end.element_type.to_dtype(), len(end.partial_shape)) for end in ends] != [(np.uint8, 4)] * 2:
             found = ", ".join(f"{end.element_type.get_type_name()} {end.partial_shape}" for end in ends)
             raise ModelError(f"{path}: got {found}, expected one input and one output of uint8 [B, 1, H, W]")
+        self.watches_overflow = False
         self.threads = threads
         self.contexts = contexts
         self.runtime = f"openvino {version('openvino')}"

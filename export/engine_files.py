@@ -5,12 +5,12 @@ from pathlib import Path
 
 from sennet_engine.card import ModelCard, ModelFile, Precision
 from sennet_engine.engine_file import BuilderOptions, EngineFacts
+from sennet_engine.tensorrt.build.builder import build_engine
+from sennet_engine.tensorrt.build.settings import Batch, BuildSettings
 from sennet_export.answers import Answers, Tiles
-from sennet_export.engines.builder import build_engine
-from sennet_export.engines.settings import BuildSettings
 from sennet_export.files import ENGINE_INT8_NAME, GOLDEN_NAME, ONNX_NAMES, model_file
 from sennet_export.golden import golden_bytes
-from sennet_export.settings import Batch, ExportSettings
+from sennet_export.settings import ExportSettings
 from sennet_export.table import Row
 
 OnStep = Callable[[str], None]
@@ -23,7 +23,7 @@ def built_engines(
     """Build an engine for every target and every precision asked for (fp32 where none is); its row and its entry.
 
     Raises:
-        ModelError, ConfigError, MissingExtraError, GateError, OSError: as `build_engine`.
+        ModelError, ConfigError, MissingExtraError, WrongPrecisionError, OSError: as `build_engine`.
     """
     precisions: tuple[Precision, ...] = settings.precisions or ("fp32",)
     for target in settings.engine_targets:

@@ -13,9 +13,9 @@ from sennet_engine.bundle import CARD_NAME, open_bundle
 from sennet_engine.card import ModelCard, ModelFile
 from sennet_engine.errors import ConfigError, OutputError
 from sennet_engine.storage.output_folder import output_folder, refuse_existing
+from sennet_engine.tensorrt.products import open_product
 from sennet_export.carried import carry_over, copied, linked, without_stale_engines
 from sennet_export.engine_files import built_engines, write_golden
-from sennet_export.engines.products import open_product
 from sennet_export.files import BUNDLE, GOLDEN_NAME, ONNX_NAMES, versions_at_export
 from sennet_export.fp32 import write_fp32
 from sennet_export.precisions import MadeFile, PrecisionMaker

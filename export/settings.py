@@ -7,23 +7,15 @@ from typing import Literal, get_args
 
 from sennet_engine.card import Precision
 from sennet_engine.errors import ConfigError, OutputError
-from sennet_export.engines.device import present_compute_capability
-from sennet_export.engines.products import EngineTarget
+from sennet_engine.gpu.present import present_compute_capability
+from sennet_engine.tensorrt.build.settings import Batch
+from sennet_engine.tensorrt.products import EngineTarget
 
 Target = Literal["onnx", "openvino", "rtx", "tensorrt"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 ENGINE_TARGETS: tuple[EngineTarget, ...] = get_args(EngineTarget)
 SUFFIX = ".model"
 MOST_WORKSPACE_MB = 2**20
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The batches that an engine takes, and the one that it is tuned for."""
-
-    smallest: int = 1
-    usual: int = 4
-    largest: int = 8
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from sennet_engine.device.meter import Meter
 from sennet_engine.device.stream import Bytes, Event, Stream
-from sennet_engine.errors import ModelError
+from sennet_engine.errors import ModelError, OverflowedError
 from sennet_engine.predictor import Predictor
 
 
@@ -124,10 +124,22 @@ class HostDevice:
         stream.enqueue(lambda: np.copyto(target.array, source))
 
     def compute(
-        self, stream: Stream, predictor: Predictor, source: HostBuffer, target: HostBuffer, *, context: int
+        self,
+        stream: Stream,
+        predictor: Predictor,
+        source: HostBuffer,
+        target: HostBuffer,
+        overflowed: HostBuffer,
+        *,
+        context: int,
     ) -> None:
         def work() -> None:
-            answers = predictor.predict(source.array, context=context)
+            overflowed.array.fill(0)
+            try:
+                answers = predictor.predict(source.array, context=context)
+            except OverflowedError as error:
+                overflowed.array[list(error.tiles)] = 1
+                answers = error.answers
             if answers.shape != target.array.shape:
                 raise ModelError(
                     f"{predictor.runtime}: got answers of shape {answers.shape} to tiles of shape "

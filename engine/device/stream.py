@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sennet_engine.device.meter import Meter
-from sennet_engine.predictor import Predictor
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -103,11 +102,17 @@ class Device(Protocol):
         """Copy pinned memory to a buffer of the same shape, when `stream` comes to it."""
         ...
 
-    def compute(self, stream: Stream, predictor: Predictor, source: Any, target: Any, *, context: int) -> None:
+    def compute(
+        self, stream: Stream, predictor: Any, source: Any, target: Any, overflowed: Any, *, context: int
+    ) -> None:
         """Put what `predictor` answers to the tiles in the buffer `source` into `target`, when `stream` comes to it.
 
-        Both are [batch, 1, rows, columns]. On failure the stream is poisoned with the predictor's error, or with
-        ModelError where the answer has another shape.
+        Both are [batch, 1, rows, columns]; `overflowed`, a buffer of [batch], becomes 0 for every tile that was
+        answered in finite numbers, and something else for those that were not. On failure the stream is poisoned with
+        the predictor's error, or with ModelError where the answer has another shape.
+
+        Args:
+            predictor: a Predictor of this kind of device: of the host, or of the GPU whose streams these are.
         """
         ...
 

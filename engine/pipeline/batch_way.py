@@ -1,15 +1,18 @@
 """The way of a batch of tiles: cut, copy in, compute, copy out, accumulate, over a ring of buffers."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sennet_engine.device.stream import Buffer, Bytes, Device, Event
 from sennet_engine.device.streams import Streams
 from sennet_engine.pipeline.network_planes import NetworkPlanes
+from sennet_engine.pipeline.overflow import OverflowWatch
 from sennet_engine.pipeline.pass_canvas import PassCanvas
 from sennet_engine.pipeline.tile_work import FLIPPED, TileSlices
-from sennet_engine.planning.passes import PassPlan
+from sennet_engine.planning.axes import Axis
+from sennet_engine.planning.passes import PassPlan, Slab
 from sennet_engine.predictor import Predictor
 
 # Rounds of the ring that may be handed to the streams before the first of them is done, which bounds their queues.
@@ -24,6 +27,8 @@ class _Place:
     tiles_on_device: Buffer
     answers_on_device: Buffer
     answers: Bytes
+    overflowed_on_device: Buffer
+    overflowed: Bytes
     copied_in: Event
     computed: Event
     copied_out: Event
@@ -39,6 +44,8 @@ class BatchWay:
         passes: whose tiles will be sent.
         predictors: by the passes' `model`.
         ring: batches under way for each context.
+        overflows: answers in place of networks that overflow.
+        axis: of the planes.
 
     Attributes:
         cut: the stream on which tiles are cut out of planes.
@@ -53,8 +60,10 @@ class BatchWay:
         predictors: Mapping[str, Predictor],
         *,
         ring: int,
+        overflows: OverflowWatch,
+        axis: Axis,
     ) -> None:
-        self._device = device
+        self._device, self._overflows, self._axis = device, overflows, axis
         self._predictors = {one.model: predictors[one.model] for one in passes}
         self._next_context = dict.fromkeys(self._predictors, 0)
         contexts = max((predictor.contexts for predictor in self._predictors.values()), default=1)
@@ -64,10 +73,11 @@ class BatchWay:
         self._copy_out = streams.on_device("copy out")
         self.accumulate = streams.on_host("accumulate")
         at_rest = self.accumulate.record()
-        largest = _largest_batch(passes)
+        largest, most_tiles = _largest_batch(passes), max((one.batch for one in passes), default=0)
         self._places = [
             _Place(
                 device.pinned(largest), device.buffer(largest), device.buffer(largest), device.pinned(largest),
+                device.buffer(most_tiles), device.pinned(most_tiles),
                 at_rest, at_rest, at_rest, at_rest,
             )
             for _ in range(ring * contexts)
@@ -76,9 +86,10 @@ class BatchWay:
         self._under_way: deque[Event] = deque(maxlen=ROUNDS_AHEAD * len(self._places))
 
     def send(
-        self, plan: PassPlan, tiles: Sequence[tuple[int, TileSlices]], planes: NetworkPlanes, canvas: PassCanvas
-    ) -> None:
-        """Let `tiles` (plane within the slab, tile), at most `plan.batch` and of one shape, go through the network.
+        self, plan: PassPlan, tiles: Sequence[tuple[int, TileSlices]], planes: NetworkPlanes, canvas: PassCanvas,
+        *, slab: Slab,
+    ) -> None:  # fmt: skip
+        """Let `tiles` (plane within `slab`, tile), at most `plan.batch` and of one shape, go through the network.
 
         They are cut out of `planes`, and `canvas` is given their answers. Blocks while too much is under way. Raises
         the error of a stream that failed.
@@ -106,16 +117,24 @@ class BatchWay:
         place.copied_in = self._copy_in.record()
         compute.wait(place.copied_in)
         compute.wait(place.copied_out)
-        device.compute(compute, predictor, batch_on_device, answers_on_device, context=context)
+        overflowed = place.overflowed[: plan.batch]
+        overflowed_on_device = place.overflowed_on_device.shaped((plan.batch,))
+        device.compute(compute, predictor, batch_on_device, answers_on_device, overflowed_on_device, context=context)
         place.computed = compute.record()
         self._copy_out.wait(place.computed)
         self._copy_out.wait(place.accumulated)
         device.copy_out(self._copy_out, answers_on_device, answers)
+        device.copy_out(self._copy_out, overflowed_on_device, overflowed)
         place.copied_out = self._copy_out.record()
         self.accumulate.wait(place.copied_out)
-        self.accumulate.enqueue(lambda: _put_together(plan, tiles, answers, canvas))
+        again = partial(self._again, plan, planes, slab)
+        self.accumulate.enqueue(lambda: _put_together(plan, tiles, answers, overflowed, again, canvas))
         place.accumulated = self.accumulate.record()
         self._under_way.append(place.accumulated)
+
+    def _again(self, plan: PassPlan, planes: NetworkPlanes, slab: Slab, plane: int, tile: TileSlices) -> Bytes:
+        grey = _cut_out(plan, planes, plane, tile)
+        return self._overflows.answer(plan, slab.start + plane, tile.tile, grey, axis=self._axis)
 
 
 def _largest_batch(passes: Sequence[PassPlan]) -> int:
@@ -125,14 +144,25 @@ def _largest_batch(passes: Sequence[PassPlan]) -> int:
 
 
 def _cut(plan: PassPlan, tiles: Sequence[tuple[int, TileSlices]], planes: NetworkPlanes, batch: Bytes) -> None:
-    source, flipped = planes.of(tiles[0][1].layout), FLIPPED[plan.flip]
     for target, (plane, tile) in zip(batch, tiles, strict=False):
-        target[0] = source[plane][tile.source][flipped]
+        target[0] = _cut_out(plan, planes, plane, tile)
     # The last batch is filled up, so that its shape is that of the others.
     batch[len(tiles) :] = batch[0]
 
 
-def _put_together(plan: PassPlan, tiles: Sequence[tuple[int, TileSlices]], answers: Bytes, canvas: PassCanvas) -> None:
+def _cut_out(plan: PassPlan, planes: NetworkPlanes, plane: int, tile: TileSlices) -> Bytes:
+    cut: Bytes = planes.of(tile.layout)[plane][tile.source][FLIPPED[plan.flip]]
+    return cut
+
+
+def _put_together(
+    plan: PassPlan,
+    tiles: Sequence[tuple[int, TileSlices]],
+    answers: Bytes,
+    overflowed: Bytes,
+    again: Callable[[int, TileSlices], Bytes],
+    canvas: PassCanvas,
+) -> None:
     flipped = FLIPPED[plan.flip]
-    for answer, (plane, tile) in zip(answers, tiles, strict=False):
-        canvas.add(plane, tile, answer[0][flipped])
+    for answer, bad, (plane, tile) in zip(answers, overflowed, tiles, strict=False):
+        canvas.add(plane, tile, (again(plane, tile) if bad else answer[0])[flipped])

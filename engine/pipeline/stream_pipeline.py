@@ -7,8 +7,9 @@ the one before it, and until the last user of the buffer that it writes to is do
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from time import perf_counter
 
 import numpy as np
@@ -19,6 +20,7 @@ from sennet_engine.device.stream import Device, Event
 from sennet_engine.device.streams import Streams
 from sennet_engine.errors import ConfigError
 from sennet_engine.pipeline.batch_way import BatchWay
+from sennet_engine.pipeline.overflow import OverflowWatch
 from sennet_engine.pipeline.pass_canvas import PassCanvas, PassSlab, Scratch, pass_canvas
 from sennet_engine.pipeline.plane_source import PlaneSource
 from sennet_engine.pipeline.slab_buffers import SlabBuffers
@@ -42,7 +44,8 @@ def run_axis(
     predictors: Mapping[str, Predictor],
     sink: Sink,
     *,
-    slabs: Sequence[Slab] | None = None,
+    slabs: Iterable[Slab | None] | None = None,
+    overflows: OverflowWatch | None = None,
     device: Device | None = None,
     ring: int = RING,
     first_pass_cells: CellAnswers | None = None,
@@ -57,7 +60,9 @@ def run_axis(
             for all of its passes.
         predictors: by the passes' `model`.
         sink: takes over what is done; an error that it raises ends the run.
-        slabs: only these; by default all of the plan.
+        slabs: only these; by default all of the plan. Of an iterator none may be thicker than those. None among them
+            says that the next one may be long in coming: what has begun is finished first.
+        overflows: answers in place of networks that overflow; by default that is an error.
         device: by default the host.
         ring: buffers for slabs, and for batches of each context; at least 1. With 1 nothing is read ahead.
         first_pass_cells: [Z, Y, X] uint8 in cells of the volume: the largest answer of the cascade's first pass, where
@@ -73,7 +78,9 @@ def run_axis(
     device = HostDevice() if device is None else device
     began = perf_counter()
     with Streams(device) as streams:
-        batches = BatchWay(device, streams, plan.passes, predictors, ring=ring)
+        batches = BatchWay(
+            device, streams, plan.passes, predictors, ring=ring, overflows=overflows or OverflowWatch(), axis=plan.axis
+        )
         _AxisRun(source, plan, sink, streams, batches, first_pass_cells).run(slabs, ring=ring)
     return stage_times(streams.meters, wall=perf_counter() - began)
 
@@ -118,8 +125,10 @@ class _AxisRun:
             for index, one in enumerate(plan.passes)
         ]
 
-    def run(self, slabs: Sequence[Slab], *, ring: int) -> None:
-        most_planes, at_rest = max(map(len, slabs), default=0), self._write.record()
+    def run(self, slabs: Iterable[Slab | None], *, ring: int) -> None:
+        known = slabs if isinstance(slabs, Sequence) else ()
+        most_planes = max((len(slab) for slab in (*self._plan.slabs, *known) if slab), default=0)
+        at_rest = self._write.record()
         places = [
             SlabBuffers(self._plan, most_planes=most_planes, keeps_answers=self._first_decides, written=at_rest)
             for _ in range(ring)
@@ -128,10 +137,15 @@ class _AxisRun:
         ahead = 1 if self._first_decides and ring > 1 else 0
         begun: deque[_Begun] = deque()
         written: deque[Event] = deque(maxlen=ring + 1)
-        for number, slab in enumerate(slabs):
+        place = cycle(places)
+        for slab in slabs:
+            if slab is None:
+                while begun:
+                    written.append(self._finish(begun.popleft()))
+                continue
             if len(written) == written.maxlen:
                 written[0].synchronize()  # only so that the streams' queues do not grow with the volume
-            begun.append(self._begin(slab, places[number % ring]))
+            begun.append(self._begin(slab, next(place)))
             if len(begun) > ahead:
                 written.append(self._finish(begun.popleft()))
         while begun:
@@ -194,7 +208,7 @@ class _AxisRun:
         target = PassSlab(slab, work.layouts, buffers.canvas(slab), first)
         self._batches.accumulate.enqueue(lambda: canvas.begin(target))
         for tiles in work.batches():
-            self._batches.send(work.plan, tiles, buffers.network, canvas)
+            self._batches.send(work.plan, tiles, buffers.network, canvas, slab=slab)
         self._batches.accumulate.enqueue(canvas.settle)
 
     def _hand_over(self, begun: _Begun) -> None:

@@ -252,6 +252,7 @@ class _AtOnce:
 
     runtime = "none"
     threads = 1
+    watches_overflow = False
 
     def __init__(self, contexts: int) -> None:
         self.contexts = contexts

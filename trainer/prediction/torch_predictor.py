@@ -19,6 +19,7 @@ class TorchPredictor:
         self.runtime = f"torch {torch.__version__} on {device.type}"
         self.threads = torch.get_num_threads()
         self.contexts = 1
+        self.watches_overflow = False
 
     def predict(self, tiles: Tiles, *, context: int = 0) -> Tiles:
         """uint8 tiles [B, 1, S, S] to uint8 probabilities [B, 1, S, S]."""

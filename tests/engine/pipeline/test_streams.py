@@ -256,9 +256,10 @@ def test_answers_outlive_the_predictors_next_call(streams):
     tiles, results = device.pinned(8).reshape(2, 1, 2, 2), []
     for level in (3, 40):
         on_device, answers = (device.buffer(8).shaped(tiles.shape) for _ in range(2))
+        overflowed = device.buffer(2)
         stream.enqueue(lambda level=level: tiles.fill(level))
         device.copy_in(stream, tiles, on_device)
-        device.compute(stream, predictor, on_device, answers, context=7)
+        device.compute(stream, predictor, on_device, answers, overflowed, context=7)
         results.append((device.pinned(8).reshape(tiles.shape), answers))
     for result, answers in results:
         device.copy_out(stream, answers, result)
@@ -271,6 +272,6 @@ def test_answers_of_another_shape_are_an_error(streams):
     """They are not spread over the batch."""
     device, stream = HostDevice(), streams()
     source, target = (device.buffer(8).shaped((2, 1, 2, 2)) for _ in range(2))
-    device.compute(stream, Doubling(cut=1), source, target, context=0)
+    device.compute(stream, Doubling(cut=1), source, target, device.buffer(2), context=0)
     with pytest.raises(ModelError, match=r"doubling 1\.0: got answers of shape \(1, 1, 2, 2\)"):
         stream.record().synchronize()

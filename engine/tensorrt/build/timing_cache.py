@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sennet_export.engines.products import Product
+from sennet_engine.tensorrt.products import Product
 
 
 @dataclass(frozen=True)

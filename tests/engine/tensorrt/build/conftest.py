@@ -101,8 +101,8 @@ def attention(*, blocks: int, side: int = 32, precision: str = "fp16", channels:
 @pytest.fixture
 def build(tmp_path: Path):
     """Write `content` as `name` into a folder of its own and build its engine there; settings as `BuildSettings`."""
-    from sennet_export.engines.builder import build_engine
-    from sennet_export.engines.settings import BuildSettings
+    from sennet_engine.tensorrt.build.builder import build_engine
+    from sennet_engine.tensorrt.build.settings import BuildSettings
 
     def built(content: bytes, *, name="model.fp16.onnx", precision="fp16", sides=(64,), on_progress=_nothing, **asked):
         (tmp_path / name).write_bytes(content)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sennet_engine.errors import SennetError
-from sennet_export.engines.compile import compiled_engine
-from sennet_export.engines.messages import BuildRequest, request_from_json
-from sennet_export.engines.products import open_product
+from sennet_engine.tensorrt.build.compile import compiled_engine
+from sennet_engine.tensorrt.build.messages import BuildRequest, request_from_json
+from sennet_engine.tensorrt.products import open_product
 
 SECONDS_BETWEEN_MESSAGES = 0.1
 EXIT_ABANDONED = 1

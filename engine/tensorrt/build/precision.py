@@ -35,6 +35,8 @@ class LayerWork:
 class WrongPrecisionError(SennetError):
     """A network that is not in the precision that its engine was asked for in."""
 
+    exit_code = 1
+
 
 def work_of_network(trt: Any, network: Any, *, side: int) -> list[LayerWork]:
     """The layers with multiply-adds, for one tile [1, 1, side, side]. The network is left as it was.

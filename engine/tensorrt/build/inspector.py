@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sennet_export.engines.precision import LayerWork
+from sennet_engine.tensorrt.build.precision import LayerWork
 
 # How the inspector writes the types of tensors, in lower case: "Half" in 10.x within "Format/Datatype", in 11 alone.
 WORDS = {"fp16": ("half", "fp16"), "int8": ("int8",), "fp32": ("float", "fp32")}

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sennet_engine.engine_file import ProductName
 from sennet_engine.errors import ConfigError, MissingExtraError
-from sennet_export.engines.device import present_compute_capability
+from sennet_engine.gpu.present import present_compute_capability
 
 EngineTarget = Literal["tensorrt", "rtx"]
 PRESENT = "current"

@@ -41,8 +41,8 @@ def building(tmp_path):
 import signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-from sennet_export.engines.builder import build_engine
-from sennet_export.engines.settings import BuildSettings
+from sennet_engine.tensorrt.build.builder import build_engine
+from sennet_engine.tensorrt.build.settings import BuildSettings
 folder = Path({str(tmp_path)!r})
 try:
     build_engine(

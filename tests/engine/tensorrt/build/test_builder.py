@@ -12,8 +12,8 @@ from onnx import helper
 
 from sennet_engine.engine_file import BuilderOptions, Profile, read_facts
 from sennet_engine.errors import ConfigError, ModelError
-from sennet_export.errors import GateError
-from sennet_export.settings import Batch
+from sennet_engine.tensorrt.build.precision import WrongPrecisionError
+from sennet_engine.tensorrt.build.settings import Batch
 
 from .conftest import attention, convolutions, files, graph_between_uint8_ends
 
@@ -63,7 +63,7 @@ def test_an_engine_for_four_kinds_of_gpu_has_the_size_of_one(build):
 
 def test_a_float32_graph_is_never_an_fp16_engine(build, tmp_path):
     """A graph in float32 under the name fp16 is refused with exit code 1 and its largest layers, and leaves nothing."""
-    with pytest.raises(GateError, match=r"0\.0% of its multiply-adds in fp16") as refused:
+    with pytest.raises(WrongPrecisionError, match=r"0\.0% of its multiply-adds in fp16") as refused:
         build(convolutions(precision="fp32"))
     assert "conv1 (convolution, fp32, 88.9%)" in str(refused.value)
     assert refused.value.exit_code == 1
@@ -72,7 +72,7 @@ def test_a_float32_graph_is_never_an_fp16_engine(build, tmp_path):
 
 def test_an_fp16_graph_is_never_an_fp32_engine(build, tmp_path):
     """The name must be true the other way round as well."""
-    with pytest.raises(GateError, match="in fp32"):
+    with pytest.raises(WrongPrecisionError, match="in fp32"):
         build(convolutions(), precision="fp32")
     assert build(convolutions(precision="fp32"), precision="fp32").facts.share_by_precision == {"fp32": 1.0}
 
@@ -223,5 +223,5 @@ def test_quantised_layers_are_counted_by_what_surrounds_them(build):
     facts = build(model.SerializeToString(), precision="int8").facts
     assert facts.layers_by_precision == {"int8": 1, "fp16": 2}
     assert facts.share_by_precision["int8"] == pytest.approx(8 * 72 / (72 + 8 * 72 + 8))
-    with pytest.raises(GateError, match="middle"):
+    with pytest.raises(WrongPrecisionError, match="middle"):
         build(model.SerializeToString(), precision="fp16")

@@ -6,7 +6,15 @@ from pathlib import Path
 from sennet_engine.card import Precision
 from sennet_engine.engine_file import BuilderOptions, Profile
 from sennet_engine.errors import ConfigError
-from sennet_export.settings import Batch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The batches that an engine takes, and the one that it is tuned for."""
+
+    smallest: int = 1
+    usual: int = 4
+    largest: int = 8
 
 
 @dataclass(frozen=True)

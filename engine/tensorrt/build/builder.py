@@ -25,10 +25,10 @@ from sennet_engine.engine_file import (
     text_from_facts,
 )
 from sennet_engine.errors import ConfigError, MissingExtraError, ModelError, SennetError
-from sennet_export.engines.messages import BuildRequest, Built, built_from_message
-from sennet_export.engines.products import EngineTarget, Product, open_product
-from sennet_export.engines.settings import BuildSettings
-from sennet_export.errors import GateError
+from sennet_engine.tensorrt.build.messages import BuildRequest, Built, built_from_message
+from sennet_engine.tensorrt.build.precision import WrongPrecisionError
+from sennet_engine.tensorrt.products import EngineTarget, Product, open_product
+from sennet_engine.tensorrt.build.settings import BuildSettings
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ ERRORS: dict[str, type[SennetError]] = {
     "ConfigError": ConfigError,
     "MissingExtraError": MissingExtraError,
     "ModelError": ModelError,
-    "WrongPrecisionError": GateError,
+    "WrongPrecisionError": WrongPrecisionError,
 }
 PRINTED = "printed.txt"
 LAST_WORDS = 2000  # characters of what a process that broke off had printed
@@ -63,7 +63,7 @@ def build_engine(
         ConfigError: it needs a GPU that is not there, cannot build for a GPU asked for, or the file does not take the
             tiles or batches asked for.
         ModelError: the parser or the builder refuses the file, or broke off.
-        GateError: the network is not in the precision asked for.
+        WrongPrecisionError: the network is not in the precision asked for.
         OSError: the disk is full, or a place cannot be read or written.
     """
     product = open_product(target)
@@ -116,7 +116,7 @@ def _answer(request: BuildRequest, scratch: Path, *, on_progress: OnProgress) ->
     request_path.write_text(request.json, encoding="utf-8")
     # -P: what lies in the working folder is not imported. A session of its own: Ctrl-C reaches this process alone,
     # which then ends the other. Its stdin is never written to: it closes when this process is gone.
-    command = [sys.executable, "-P", "-m", "sennet_export.engines.child", str(request_path)]
+    command = [sys.executable, "-P", "-m", "sennet_engine.tensorrt.build.child", str(request_path)]
     answer: dict[str, Any] | None = None
     with (
         (scratch / PRINTED).open("wb") as printed,

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from sennet_engine.errors import ModelError
-from sennet_export.engines.log import BuildLog
+from sennet_engine.tensorrt.log import BuildLog
 
 INPUT, OUTPUT = "tiles", "probabilities"
 # The first is written by our own export, the second by torch.
@@ -40,9 +40,14 @@ def strong_typing(trt: Any) -> int:
 
 
 def source_by_node(onnx: bytes) -> dict[str, str]:
-    """The source line of every node that has one in its metadata: `timm/models/maxxvit.py:312 in forward`."""
-    from onnx import ModelProto
+    """The source line of every node that has one in its metadata: `timm/models/maxxvit.py:312 in forward`.
 
+    Where the package onnx is not installed nothing is known: it is needed for no more than that.
+    """
+    try:
+        from onnx import ModelProto
+    except ImportError:
+        return {}
     sources = {}
     for node in ModelProto.FromString(onnx).graph.node:
         metadata = {entry.key: entry.value for entry in node.metadata_props}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sennet_export.engines.inspector import work_from_information
-from sennet_export.engines.precision import LayerWork
+from sennet_engine.tensorrt.build.inspector import work_from_information
+from sennet_engine.tensorrt.build.precision import LayerWork
 
 WORK = [LayerWork("conv0", "convolution", 90, "fp16"), LayerWork("conv1", "convolution", 10, "fp16")]
 

@@ -1,0 +1,1 @@
+"""GPUs: which are there, and predictors whose tiles and answers lie in their memory."""
