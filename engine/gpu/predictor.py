@@ -1,9 +1,12 @@
 """A predictor whose tiles and answers lie in the memory of a GPU."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sennet_engine.predictor import Predictor
+
+# Whether launches are recorded once and replayed; auto: where handing them over takes longer than computing them.
+CudaGraphs = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
