@@ -209,6 +209,7 @@ def test_validation_predicts_as_the_engine_does(command, phantoms, tmp_path):
     assert np.abs(np.stack(planes).astype(int) - deployed)[inner].max() <= 1
 
 
+@pytest.mark.slow
 def test_an_exported_model_reads_a_folder_of_slices(command, phantoms, tmp_path):
     """The same voxels as a stack and as a folder of slices give the same mask."""
     run = trained(command, phantoms, "lite0", **LITE0)

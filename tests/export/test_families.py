@@ -64,7 +64,9 @@ def run_of(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore:.*is not finished")
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "efficientnet" else pytest.mark.slow) for name in FAMILIES]
+)
 def test_a_family_becomes_an_engine_in_half(command, run_of, tmp_path, name):
     """fp32 equal to torch, fp16 within its gate, an RTX engine whose work is in half, golden tiles, and a true card."""
     out = tmp_path / f"{name}.model"

@@ -260,7 +260,14 @@ def test_a_disk_that_fills_up_leaves_what_is_whole(
     assert files_in(tmp_path / "out") == expected
 
 
-@pytest.mark.parametrize(("what", "done"), [("predicting", 68), ("adding up", 36), ("merging", 20)])
+@pytest.mark.parametrize(
+    ("what", "done"),
+    [
+        ("predicting", 68),
+        pytest.param("adding up", 36, marks=pytest.mark.slow),
+        pytest.param("merging", 20, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_pseudo_labels_end_with_the_same_bytes(
     settings_of_sparse: SettingsOf, labelled_by: LabelledBy, strided_bundle: Path, identity_bundle: Path,
     tmp_path: Path, what: str, done: int,

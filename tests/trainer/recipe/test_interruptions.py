@@ -9,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from .conftest import Command, killed_when, network_of, started
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_after_its_data_were_moved(
     command: Command, kidneys: Path, tmp_path: Path
 ) -> None:
@@ -27,6 +30,7 @@ def test_an_interrupted_training_goes_on_after_its_data_were_moved(
     assert network_of(run, "second") == network_of(whole, "second")
 
 
+@pytest.mark.slow
 def test_a_killed_recipe_goes_on_to_the_same_weights(command: Command, kidneys: Path, tmp_path: Path) -> None:
     """SIGKILL in a training and in the stage after it: the same command ends with the bytes of an untouched run."""
     whole, run = tmp_path / "whole", tmp_path / "killed"

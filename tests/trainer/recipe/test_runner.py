@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 
 from sennet_trainer.network import build_segmenter
@@ -69,6 +70,7 @@ def test_a_changed_stage_runs_anew_with_all_that_builds_on_it(command: Command, 
     assert network_of(run, "second") == before
 
 
+@pytest.mark.slow
 def test_a_touched_volume_changes_nothing_and_a_changed_one_does(
     command: Command, kidneys: Path, tmp_path: Path
 ) -> None:
@@ -83,6 +85,7 @@ def test_a_touched_volume_changes_nothing_and_a_changed_one_does(
     assert stages_run(command("sennet-train", "run", recipe, "--out", run).err) == ["score"]
 
 
+@pytest.mark.slow
 def test_a_former_result_survives_an_interruption(command: Command, kidneys: Path, tmp_path: Path) -> None:
     """A deleted stage folder comes back from `former`, and a complete former one is never replaced by less."""
     run, recipe = tmp_path / "run", kidneys / "recipe.toml"
@@ -109,6 +112,7 @@ def test_a_deleted_label_file_is_made_again(command: Command, kidneys: Path, tmp
     assert labels.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_corrected_voxel_size_trains_anew(command: Command, kidneys: Path, tmp_path: Path) -> None:
     """It decides the magnification, wherever it is stated."""
     run, recipe = tmp_path / "run", kidneys / "recipe.toml"

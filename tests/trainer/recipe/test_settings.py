@@ -130,6 +130,7 @@ def competition(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_seeds_recipe_fits_the_competitions_folders(command: Callable[..., object], competition: Path) -> None:
     """The real configuration is checked on volumes of its layout: files, shapes, four real networks, every stage."""
     ran = command("sennet-train", "run", RECIPES / "sennet_hoa.toml", "--data", competition, "--dry-run")
@@ -142,6 +143,7 @@ def test_the_seeds_recipe_fits_the_competitions_folders(command: Callable[..., o
     assert "832 px, 5 epochs" in ran.out
 
 
+@pytest.mark.slow
 def test_a_missing_volume_is_found_by_the_dry_run(command: Callable[..., object], competition: Path) -> None:
     """What is used by the last stage alone is looked at too."""
     (competition / "kidney_2").rename(competition / "kidney_two")

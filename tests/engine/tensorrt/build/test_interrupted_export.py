@@ -14,7 +14,10 @@ from sennet_engine.bundle import BUILTIN
 EXPORT = shutil.which("sennet-export", path=str(Path(sys.executable).parent))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+)
 def test_an_interrupt_in_the_middle_of_a_build_loses_nothing(tmp_path, number, code):
     """The bundle keeps its bytes; what was begun is gone, but for the hidden folder that a SIGKILL leaves."""
     bundle = tmp_path / "own.model"
