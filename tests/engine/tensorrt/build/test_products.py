@@ -7,11 +7,11 @@ import pytest
 import tensorrt_rtx
 
 from sennet_engine.errors import ConfigError, MissingExtraError
-from sennet_engine.tensorrt.build import products
+from sennet_engine.tensorrt import products
 from sennet_engine.tensorrt.build.compile import compiled_engine
-from sennet_engine.tensorrt.products import open_product
 from sennet_engine.tensorrt.build.settings import BuildSettings
 from sennet_engine.tensorrt.build.timing_cache import open_timing_cache
+from sennet_engine.tensorrt.products import open_product
 
 from .conftest import convolutions
 
