@@ -16,9 +16,8 @@ from sennet_engine.ensemble import CascadeSettings, Ensemble
 from sennet_engine.ensemble_file import OpenedEnsemble, opened_ensemble
 from sennet_engine.errors import ConfigError, OutputError
 from sennet_engine.results.assembly import MASK
-from sennet_engine.runtimes import DEFAULT_PRECISION, usable_processors
+from sennet_engine.runtimes import AUTO, DEFAULT_PRECISION, usable_processors
 from sennet_engine.settings import InferSettings
-from sennet_engine.trial import AUTO
 from sennet_engine.trial_memory import TrialMemory
 
 FIRST_ALONE, NO_CASCADE = "the first pass alone", "all passes everywhere"

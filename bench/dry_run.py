@@ -11,9 +11,8 @@ from typing import Literal
 from sennet_bench.circumstances import Circumstances, circumstances
 from sennet_bench.inference import Forecast, Inference, finished_in_child, forecast_in_child
 from sennet_engine.errors import ConfigError
-from sennet_engine.runtimes import usable_processors
+from sennet_engine.runtimes import AUTO, usable_processors
 from sennet_engine.settings import InferSettings
-from sennet_engine.trial import AUTO
 from sennet_engine.trial_memory import TrialMemory
 from sennet_engine.volumes.open import open_volume
 

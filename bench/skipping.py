@@ -14,9 +14,8 @@ from sennet_bench.mask_files import shape_with_truth, surface_dice_of
 from sennet_engine.bundle import BUILTIN, CARD_NAME, open_bundle, read_card
 from sennet_engine.errors import ConfigError
 from sennet_engine.results.assembly import MASK
-from sennet_engine.runtimes import usable_processors
+from sennet_engine.runtimes import AUTO, usable_processors
 from sennet_engine.settings import InferSettings
-from sennet_engine.trial import AUTO
 from sennet_engine.trial_memory import TrialMemory
 
 

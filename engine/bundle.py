@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sennet_engine.card import ModelCard, Precision
+from sennet_engine.card import ModelCard, ModelFile, Precision
 from sennet_engine.config import validated
 from sennet_engine.errors import ConfigError, ModelError
+from sennet_engine.storage.durable import write_durably
 
 CARD_NAME = "model.json"
 BUILTIN = Path(__file__).parent / "models" / "builtin.model"
@@ -77,6 +79,24 @@ def read_card(path: Path) -> ModelCard:
     if outside:
         raise ModelError(f"{path / CARD_NAME}: names files outside the bundle: {', '.join(outside)}; do not use it")
     return card
+
+
+def update_files(path: Path, files: Mapping[str, ModelFile | None]) -> None:
+    """Put `files` into the card of the bundle at `path`, in place of entries of the same names; None takes one out.
+
+    The card is replaced whole. Whoever calls this sees to it that nobody else does so at the same time.
+
+    Raises:
+        ModelError: no bundle there.
+        OSError: the card cannot be written.
+    """
+    card = read_card(path)
+    kept = {name: entry for name, entry in (card.files | dict(files)).items() if entry is not None}
+    table = card.model_dump(mode="json") | {
+        "files": {name: entry.model_dump(mode="json") for name, entry in kept.items()}
+    }
+    text = json.dumps(table, indent=2, ensure_ascii=False)
+    write_durably(path / CARD_NAME, (text + "\n").encode())
 
 
 def _refuse_pickle(path: Path, content: bytes) -> None:

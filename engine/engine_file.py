@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from sennet_engine.card import Precision
 from sennet_engine.config import Config, validated
 from sennet_engine.errors import ConfigError, ModelError
+from sennet_engine.storage.durable import write_durably
 
 ProductName = Literal["tensorrt", "tensorrt-rtx"]
 Float32 = Literal["ieee", "tf32"]
@@ -87,6 +88,7 @@ class EngineFacts(Config):
         share_by_precision: of the multiply-adds: {"fp16": 0.998, "fp32": 0.002}.
         layers_by_precision: the number of layers with multiply-adds.
         verified: whether a GPU answered the golden tiles with it.
+        verified_on: the compute capabilities of the GPUs that did: TensorRT for RTX compiles for each GPU anew.
         sha256, bytes: of the engine file.
     """
 
@@ -101,6 +103,7 @@ class EngineFacts(Config):
     layers_by_precision: dict[str, int]
     build_seconds: float = Field(ge=0)
     verified: bool
+    verified_on: list[str] = []
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     bytes: int = Field(ge=1)
 
@@ -128,6 +131,23 @@ def facts_path(engine: Path) -> Path:
 def text_from_facts(facts: EngineFacts) -> str:
     """The facts as JSON."""
     return json.dumps(facts.model_dump(mode="json"), indent=2) + "\n"
+
+
+def mark_verified(engine: Path, facts: EngineFacts, *, compute_capability: str) -> None:
+    """Write into the facts beside `engine` that such a GPU answered the golden tiles with it.
+
+    `facts` are those of the engine that did; where another one lies there by now, nothing is written.
+
+    Raises:
+        OSError: the facts cannot be written.
+        ModelError: they are missing by now, or cannot be used.
+    """
+    present = read_facts(engine)
+    if present.sha256 != facts.sha256:
+        return
+    gpus = sorted({*present.verified_on, compute_capability})
+    marked = present.model_copy(update={"verified": True, "verified_on": gpus})
+    write_durably(facts_path(engine), text_from_facts(marked).encode())
 
 
 def read_facts(engine: Path) -> EngineFacts:

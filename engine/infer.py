@@ -12,7 +12,7 @@ from sennet_engine.pipeline.volume_run import VolumeRun
 from sennet_engine.planning.costs import measured_costs
 from sennet_engine.planning.estimate import Estimate, estimated
 from sennet_engine.planning.memory import memory_needed
-from sennet_engine.preparation import Prepared, prepared
+from sennet_engine.preparation import Interrupted, Prepared, prepared
 from sennet_engine.results.assembly import MASK, PREVIEW, PROBABILITY, SUBMISSION, AssemblyCounts, assemble
 from sennet_engine.settings import InferSettings
 from sennet_engine.storage.output_folder import FolderKind, output_folder, refuse_existing
@@ -46,10 +46,10 @@ def infer(path: Path, settings: InferSettings, *, on_planes: OnPlanes) -> Summar
     began = perf_counter()
     out = settings.out or default_out(path)
     refuse_existing(out, RESULT, overwrite=settings.overwrite)
-    runtimes = _runtimes_of_interrupted(out) if settings.resume else {}
+    interrupted = _interrupted(out) if settings.resume else None
     with (
         open_volume(path, voxel_size_um=settings.voxel_size_um) as volume,
-        prepared(volume, settings, runtimes=runtimes) as ready,
+        prepared(volume, settings, interrupted=interrupted) as ready,
     ):
         seconds = dict(ready.seconds)
         with work_folder(
@@ -68,7 +68,7 @@ def infer(path: Path, settings: InferSettings, *, on_planes: OnPlanes) -> Summar
                 audit = _audit(volume, ready, settings)
                 seconds |= {"assemble": auditing - assembling, "audit": perf_counter() - auditing}
                 summary = summary_of(
-                    path, out, volume, ready, settings, run.counts, counts, audit,
+                    path, out, volume, ready, run.counts, counts, audit,
                     seconds_by_part=seconds, seconds=perf_counter() - began,
                 )  # fmt: skip
                 summary.write(folder)
@@ -175,10 +175,12 @@ def _facts(volume: Volume, ready: Prepared, settings: InferSettings) -> Mapping[
     }
 
 
-def _runtimes_of_interrupted(out: Path) -> dict[str, str]:
-    """By model: what is finished was computed by it, and another one's answers may differ by a grey level."""
-    models = interrupted_facts(out).get("models", {})
-    return {key: one["runtime"].split()[0] for key, one in models.items()}
+def _interrupted(out: Path) -> Interrupted:
+    facts = interrupted_facts(out)
+    return Interrupted(
+        runtimes={key: one["runtime"].split()[0] for key, one in facts.get("models", {}).items()},
+        batch=next((one["batch"] for one in facts.get("passes", [])), None),
+    )
 
 
 def _last_modified(path: Path) -> str:

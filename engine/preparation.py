@@ -1,34 +1,44 @@
-"""Everything that is settled before the first tile is computed: survey, ensemble, plan, runtimes."""
+"""Everything that is settled before the first tile is computed: survey, ensemble, plan, and what computes it."""
 
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from time import perf_counter
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 
+from sennet_engine.card import Precision
+from sennet_engine.computing import Computing, Task, device_choice_fits, on_processors, timed
 from sennet_engine.ensemble import Ensemble
 from sennet_engine.ensemble_file import OpenedEnsemble, Pass, expanded_passes, opened_ensemble
-from sennet_engine.errors import ConfigError
-from sennet_engine.pipeline.stream_pipeline import RING
+from sennet_engine.errors import ConfigError, DeviceError, MissingExtraError
+from sennet_engine.gpu.choice import DeviceChoice, device_choices
+from sennet_engine.pipeline.overflow import OverflowWatch
+from sennet_engine.pipeline.worker import Worker
 from sennet_engine.planning.cells import Occupancy, everywhere
-from sennet_engine.planning.memory import MemoryFacts, ModelMemory, memory_needed, model_memory
+from sennet_engine.planning.memory import MemoryFacts, ModelMemory
 from sennet_engine.planning.passes import Plan
-from sennet_engine.planning.planner import PlanRequest, make_plan, refuse_tile, smallest_plan
-from sennet_engine.planning.tile_counts import Shape, costliest_shape, largest_shape, tile_counts
+from sennet_engine.planning.planner import DEFAULT_BATCH, PlanRequest, make_plan, refuse_tile
 from sennet_engine.predictor import Predictor
-from sennet_engine.resident import release_freed_memory, resident_bytes
-from sennet_engine.runtimes import checked_threads, open_predictor, precision_from_text
+from sennet_engine.runtimes import AUTO, checked_threads, precision_from_text
 from sennet_engine.settings import InferSettings
 from sennet_engine.survey.occupancy import surveyed_occupancy
-from sennet_engine.trial import AUTO, RuntimeChoice, chosen_runtime
+from sennet_engine.trial import RuntimeChoice
 from sennet_engine.volumes.volume import Volume
 from sennet_engine.window import Window, surveyed_window
 
 logger = logging.getLogger(__name__)
 
-# Large enough to tell runtimes apart, and small enough that a trial is short.
-LARGEST_TRIAL_SIDE = 640
+
+@dataclass(frozen=True)
+class Interrupted:
+    """What the finished part of an interrupted run was computed by: another's answers may differ by a grey level.
+
+    Attributes:
+        runtimes: by the keys of the plan's models.
+        batch: tiles in a call; None where nothing was finished.
+    """
+
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,11 @@ class Prepared:
     """What a run starts from.
 
     Attributes:
-        choices, predictors: by the keys of the plan's models.
+        device: where it computes, and why, for people.
+        workers: what computes; several share the slabs.
+        choices: by the keys of the plan's models.
         model_memory: likewise, where it was measured: if a memory limit was given, or for an estimate.
+        overflows: answers in place of models that overflow.
         seconds: of the survey, the plan, the trial and loading.
         warnings: for people.
     """
@@ -46,13 +59,20 @@ class Prepared:
     passes: tuple[Pass, ...]
     window: Window
     plan: Plan
+    device: str
+    workers: tuple[Worker, ...]
     choices: Mapping[str, RuntimeChoice]
-    predictors: Mapping[str, Predictor]
     model_memory: Mapping[str, ModelMemory]
     memory_facts: MemoryFacts
+    overflows: OverflowWatch
     seconds: Mapping[str, float]
     warnings: list[str]
     request: PlanRequest
+
+    @property
+    def predictors(self) -> Mapping[str, Predictor]:
+        """Those of the first worker, by the keys of the plan's models."""
+        return self.workers[0].predictors
 
     def plan_without_skipping(self) -> Plan:
         """The plan as it would be were the organ everywhere."""
@@ -65,102 +85,102 @@ def prepared(
     settings: InferSettings,
     *,
     measure_memory: bool = False,
-    runtimes: Mapping[str, str] = MappingProxyType({}),
+    interrupted: Interrupted | None = None,
 ) -> Iterator[Prepared]:
     """Survey `volume`, plan the run and load the models; they are let go of at the end.
 
     Args:
         measure_memory: whether the models' memory is measured, though no limit was given.
-        runtimes: by the keys of the plan's models, what takes the place of `auto`.
+        interrupted: what is gone on with, by the runtimes and in the batches of which it is.
 
     Raises:
         SennetError: see its subclasses.
     """
-    seconds: dict[str, float] = {}
-    threads = checked_threads(settings.threads)
-    opened = opened_ensemble(settings.model, models=settings.models, precision=precision_from_text(settings.precision))
-    ensemble = _ensemble(opened, settings)
-    passes = expanded_passes(
-        ensemble,
-        opened.bundles,
-        shape_zyx=volume.shape_zyx,
-        voxel_size_um=volume.voxel_size_um,
-        scale_override=settings.scale,
-        precision=opened.precision,
-    )
-    request = _request(ensemble, opened, settings)
-    request.refuse_bad()
-    with _timed(seconds, "window"):
-        window = settings.window or surveyed_window(volume)
-    with _timed(seconds, "occupancy"):
-        occupancy = _occupancy(volume, window, settings)
-    base = resident_bytes()
-    with _timed(seconds, "plan"):
-        # Under a limit the models are first tried and measured with what they need least for.
-        plan = (smallest_plan if settings.memory_bytes else make_plan)(passes, occupancy, request)
-    choices: dict[str, RuntimeChoice] = {}
-    predictors: dict[str, Predictor] = {}
-    held: dict[str, ModelMemory] = {}
-    by_key = {one.key: one for one in passes}
     with ExitStack() as loaded:
-        for key, one in by_key.items():
-            shape, before = _trial_shape(plan, one, limited=settings.memory_bytes is not None), resident_bytes()
-            with _timed(seconds, "trial"):
-                choices[key] = chosen_runtime(
-                    one.bundle, one.precision, tile_shape=shape, batch=settings.batch, threads=threads,
-                    memory=settings.trials, tiles=_pixels(plan, key) / (shape[0] * shape[1]),
-                    runtime=runtimes.get(key, AUTO) if settings.runtime == AUTO else settings.runtime,
-                    workspace_bytes=settings.memory_bytes,
-                )  # fmt: skip
-            # What a trial leaves behind would be taken for room that the model does not need.
-            release_freed_memory()
-            choice = choices[key]
-            with _timed(seconds, "load"):
-                predictors[key] = loaded.enter_context(
-                    open_predictor(
-                        one.bundle,
-                        runtime=choice.runtime,
-                        precision=one.precision,
-                        threads=choice.threads,
-                        contexts=choice.contexts,
-                    )
-                )
-            if measure_memory or settings.memory_bytes:
-                largest = largest_shape(plan, key) or shape
-                held[key] = model_memory(predictors[key], before=before, shape=largest, batch=settings.batch)
-        facts = MemoryFacts(base, held, volume.dtype, ring=RING, probability=settings.probability)
-        if settings.memory_bytes:
-            with _timed(seconds, "plan"):
-                plan = make_plan(passes, occupancy, request, memory_needed=lambda one: memory_needed(one, facts))
-        yield Prepared(
+        yield _Preparation(volume, settings, measure_memory, interrupted or Interrupted()).on_the_best(loaded)
+
+
+class _Preparation:
+    def __init__(self, volume: Volume, settings: InferSettings, measure_memory: bool, interrupted: Interrupted) -> None:
+        self._volume, self._settings, self._measure_memory = volume, settings, measure_memory
+        self._interrupted = interrupted
+        self._seconds: dict[str, float] = {}
+        self._surveyed: tuple[Window, Occupancy] | None = None
+
+    def on_the_best(self, loaded: ExitStack) -> Prepared:
+        """On the first device that can be used, of those that may be tried."""
+        checked_threads(self._settings.threads)
+        if self._settings.precision != AUTO:
+            precision_from_text(self._settings.precision)
+        choices = device_choices(self._settings.device, self._settings.runtime)
+        fitting = [one for one in choices if device_choice_fits(one, self._interrupted.runtimes)]
+        if not fitting:
+            names = ", ".join(sorted(set(self._interrupted.runtimes.values())))
+            raise ConfigError(
+                f"--resume: what is done was computed by {names}, and this run would be on {choices[0].reason}; give "
+                f"--runtime {names.split(',')[0]}, or begin anew with --overwrite"
+            )
+        problems: list[str] = []
+        for choice in fitting[:-1]:
+            try:
+                with ExitStack() as attempt:
+                    ready = self._on(choice, problems, attempt)
+                    loaded.push(attempt.pop_all())
+                    return ready
+            except (DeviceError, MissingExtraError) as error:
+                logger.warning("%s: not used: %s", choice.reason, error)
+                problems.append(f"{choice.runtime}: {error}")
+        return self._on(fitting[-1], problems, loaded)
+
+    def _on(self, choice: DeviceChoice, problems: list[str], loaded: ExitStack) -> Prepared:
+        volume, settings = self._volume, self._settings
+        opened, precision_reason = _opened(choice, settings)
+        ensemble = _ensemble(opened, settings)
+        passes = expanded_passes(
+            ensemble,
+            opened.bundles,
+            shape_zyx=volume.shape_zyx,
+            voxel_size_um=volume.voxel_size_um,
+            scale_override=settings.scale,
+            precision=opened.precision,
+        )
+        request = _request(ensemble, opened, settings, self._interrupted)
+        request.refuse_bad()
+        window, occupancy = self._survey()
+        task = Task(passes, occupancy, request, settings, volume.dtype, self._measure_memory, self._seconds)
+        computing = self._computing(task, choice, loaded)
+        return Prepared(
             opened=replace(opened, ensemble=ensemble),
             passes=passes,
             window=window,
-            plan=plan,
-            choices=choices,
-            predictors=predictors,
-            model_memory=held,
-            memory_facts=facts,
-            seconds=seconds,
+            plan=computing.plan,
+            device="; ".join([choice.reason, *precision_reason, *problems]),
+            workers=computing.workers,
+            choices=computing.choices,
+            model_memory=computing.model_memory,
+            memory_facts=computing.memory_facts,
+            overflows=computing.overflows,
+            seconds=self._seconds,
             warnings=_warnings(volume, passes),
-            request=replace(request, memory_bytes=None),
+            request=computing.request,
         )
 
+    def _computing(self, task: Task, choice: DeviceChoice, loaded: ExitStack) -> Computing:
+        if not choice.gpus:
+            return on_processors(task, loaded, runtime=choice.runtime, runtimes=self._interrupted.runtimes)
+        from sennet_engine.gpu.computing import on_gpus  # which needs packages that a machine without one lacks
 
-def _trial_shape(plan: Plan, one: Pass, *, limited: bool) -> Shape:
-    """What a trial computes: a tile of the plan, or of the same few sides for all plans where the network is exact.
+        return on_gpus(task, loaded, choice)
 
-    `limited`: where memory is, nothing larger than the plan's own.
-    """
-    tiling = one.bundle.card.tiling
-    if tiling.exact and one.tile is None and not limited:
-        side = max((side for side in tiling.sides if side <= LARGEST_TRIAL_SIDE), default=tiling.sides[0])
-        return side, side
-    return costliest_shape(plan, one.key) or (tiling.default_side, tiling.default_side)
-
-
-def _pixels(plan: Plan, key: str) -> int:
-    return sum(rows * columns * count for (model, (rows, columns)), count in tile_counts(plan).items() if model == key)
+    def _survey(self) -> tuple[Window, Occupancy]:
+        """Once, however many devices are tried."""
+        if self._surveyed is None:
+            volume, settings = self._volume, self._settings
+            with timed(self._seconds, "window"):
+                window = settings.window or surveyed_window(volume)
+            with timed(self._seconds, "occupancy"):
+                self._surveyed = window, _occupancy(volume, window, settings)
+        return self._surveyed
 
 
 def _ensemble(opened: OpenedEnsemble, settings: InferSettings) -> Ensemble:
@@ -177,12 +197,36 @@ def _ensemble(opened: OpenedEnsemble, settings: InferSettings) -> Ensemble:
     return opened.ensemble.model_copy(update={"passes": passes})
 
 
-def _request(ensemble: Ensemble, opened: OpenedEnsemble, settings: InferSettings) -> PlanRequest:
+def _opened(choice: DeviceChoice, settings: InferSettings) -> tuple[OpenedEnsemble, list[str]]:
+    """The ensemble in the precision that is asked for, or that suits the device; and why, where that is a choice."""
+
+    def opened(precision: Precision) -> OpenedEnsemble:
+        return opened_ensemble(settings.model, models=settings.models, precision=precision)
+
+    if settings.precision != AUTO:
+        return opened(precision_from_text(settings.precision)), []
+    found = opened("fp32")
+    if not choice.gpus:
+        return found, []
+    without = [
+        bundle.card.name
+        for bundle in found.bundles.values()
+        if not any(file.kind == "onnx" and file.precision == "fp16" for file in bundle.card.files.values())
+    ]
+    if without:
+        return found, [f"in fp32, since {', '.join(without)} holds no fp16 file"]
+    return opened("fp16"), ["in fp16, as a GPU is fastest"]
+
+
+def _request(
+    ensemble: Ensemble, opened: OpenedEnsemble, settings: InferSettings, interrupted: Interrupted
+) -> PlanRequest:
+    batch = settings.batch if settings.batch is not None else interrupted.batch
     return PlanRequest(
         threshold=opened.threshold if settings.threshold is None else settings.threshold,
         min_voxels=ensemble.min_voxels if settings.min_voxels is None else settings.min_voxels,
         cascade_bound=ensemble.cascade.low_bound if ensemble.cascade else None,
-        batch=settings.batch,
+        batch=DEFAULT_BATCH if batch is None else batch,
         slab_planes=settings.slab_planes,
         memory_bytes=settings.memory_bytes,
     )
@@ -207,12 +251,3 @@ def _warnings(volume: Volume, passes: tuple[Pass, ...]) -> list[str]:
     for message in messages:
         logger.warning(message)
     return messages
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    began = perf_counter()
-    try:
-        yield
-    finally:
-        seconds[name] = seconds.get(name, 0.0) + perf_counter() - began

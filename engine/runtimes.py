@@ -18,6 +18,7 @@ RUNTIMES: dict[str, Callable[[Bundle, Precision, int, int], Predictor]] = {
 # The packages that hold a runtime, any of them.
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "openvino": ("openvino",)}
 DEFAULT_RUNTIME = "onnxruntime"
+AUTO = "auto"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 DEFAULT_PRECISION: Precision = "fp32"
 # A few threads more than processors harm little; thousands stop the machine.

@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeVar, get_args
 
-from sennet_engine.runtimes import DEFAULT_PRECISION
-from sennet_engine.trial import AUTO
+from sennet_engine.errors import ConfigError
+from sennet_engine.gpu.predictor import CudaGraphs
+from sennet_engine.runtimes import AUTO
 from sennet_engine.trial_memory import TrialMemory
 from sennet_engine.volumes.volume import VoxelSize
 from sennet_engine.window import Window
+
+OnOverflow = Literal["stop", "fp32"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,13 @@ class InferSettings:
         skip: whether background is left out.
         audit_share: of the computed pixels, so many are spent on a sample of what was left out.
         tile, batch, slab_planes: tile side; tiles in a call of the model; planes in memory at a time.
+        device: `auto`, `cpu`, `cuda`, or several GPUs as `cuda:0,cuda:1`.
         memory_bytes: the run's peak memory is to stay below it.
-        runtime, precision, threads: what computes (`auto`: what a trial finds fastest), which ONNX file, on how many
-            threads in all.
+        runtime, precision, threads: what computes (`auto`: what a trial finds fastest, or the best on a GPU), which
+            file (`auto`: fp32 on processors, fp16 on GPUs), on how many threads in all.
+        cuda_graphs: whether launches on a GPU are recorded and replayed.
+        on_overflow: whether a tile with NaN or infinity in its answer stops the run, or is computed again in fp32.
+        engine_cache: the user's folder for engines of bundles that cannot be written to.
         trials: where the trial's outcome is remembered.
         probability, submission: whether `probability.tif` and `submission.csv` are written too.
     """
@@ -48,12 +57,33 @@ class InferSettings:
     skip: bool = True
     audit_share: float = 0.01
     tile: int | None = None
-    batch: int = 1
+    batch: int | None = None
     slab_planes: int | None = None
     memory_bytes: int | None = None
+    device: str = AUTO
     runtime: str = AUTO
-    precision: str = DEFAULT_PRECISION
+    precision: str = AUTO
     threads: int | None = None
+    cuda_graphs: CudaGraphs = "auto"
+    on_overflow: OnOverflow = "stop"
+    engine_cache: Path | None = None
     trials: TrialMemory = field(default_factory=lambda: TrialMemory(None))
     probability: bool = False
     submission: bool = False
+
+
+def cuda_graphs_from_text(text: str) -> CudaGraphs:
+    """`auto`, `on` or `off`. Raises ConfigError for another."""
+    return _one_of("cuda-graphs", text, get_args(CudaGraphs))
+
+
+def on_overflow_from_text(text: str) -> OnOverflow:
+    """`stop` or `fp32`. Raises ConfigError for another."""
+    return _one_of("on-overflow", text, get_args(OnOverflow))
+
+
+def _one_of(option: str, text: str, allowed: tuple[T, ...]) -> T:
+    for one in allowed:
+        if text == one:
+            return one
+    raise ConfigError(f"{option}: got {text!r}, expected one of {', '.join(map(str, allowed))}")

@@ -13,7 +13,6 @@ import sennet_engine
 from sennet_engine.pipeline.volume_run import RunCounts
 from sennet_engine.preparation import Prepared
 from sennet_engine.results.assembly import AssemblyCounts
-from sennet_engine.settings import InferSettings
 from sennet_engine.survey.audit import Audit
 from sennet_engine.volumes.volume import Volume, VoxelSize
 
@@ -29,9 +28,11 @@ class Summary:
         model: the ensemble's or the bundle's name.
         model_files: sha256 of every file of the bundles.
         passes: the plan's, by name, with their weights.
+        device: where it was computed, and why.
         runtimes: what computed each model, on how many calls and threads, and why.
         plan: for people: what was decided, and why.
         tiles: that went through networks; `tiles_not_gone_on` were left out by a cascade.
+        overflowed_tiles: by model, those with NaN or infinity in their answers, which were computed again in float32.
         skipped_share: of the volume's cells of 16 x 16 x 16 voxels, those left out as background.
         audit: of a sample of them that was computed after all; None where nothing was left out.
         removed_components, removed_voxels: by `min_voxels`.
@@ -51,6 +52,7 @@ class Summary:
     model: str
     model_files: dict[str, str]
     passes: dict[str, int]
+    device: str
     runtimes: dict[str, str]
     precision: str
     plan: list[str]
@@ -58,6 +60,7 @@ class Summary:
     slab_planes: int
     tiles: int
     tiles_not_gone_on: int
+    overflowed_tiles: dict[str, int]
     skipped_share: float
     audit: Audit | None
     threshold: float
@@ -85,7 +88,6 @@ def summary_of(
     out: Path,
     volume: Volume,
     ready: Prepared,
-    settings: InferSettings,
     run: RunCounts,
     counts: AssemblyCounts,
     audit: Audit | None,
@@ -105,13 +107,15 @@ def summary_of(
         model=ready.opened.name,
         model_files=ready.opened.sha256s,
         passes={one.name: one.weight for axis in plan.axes for one in axis.passes},
+        device=ready.device,
         runtimes={key: _runtime(ready, key) for key in ready.predictors},
-        precision=settings.precision,
+        precision=ready.opened.precision,
         plan=list(plan.reasons),
-        batch=settings.batch,
+        batch=ready.request.batch,
         slab_planes=len(plan.axes[0].slabs[0]),
         tiles=run.tiles,
         tiles_not_gone_on=run.tiles_not_gone_on,
+        overflowed_tiles=dict(ready.overflows.tiles),
         skipped_share=1 - plan.occupancy.share,
         audit=audit,
         threshold=plan.threshold_milli / 1000,

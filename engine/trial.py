@@ -14,13 +14,12 @@ from sennet_engine.bundle import Bundle
 from sennet_engine.errors import ConfigError, MissingExtraError, SennetError
 from sennet_engine.other_programs import OtherPrograms
 from sennet_engine.resident import resident_bytes
-from sennet_engine.runtimes import RUNTIMES, installed_runtimes, open_predictor, precision_from_text
+from sennet_engine.runtimes import AUTO, RUNTIMES, installed_runtimes, open_predictor, precision_from_text
 from sennet_engine.tile_timing import timed_tiles
 from sennet_engine.trial_memory import TrialMemory
 
 logger = logging.getLogger(__name__)
 
-AUTO = "auto"
 # All candidates together are measured for so long, or for two calls of each where that is longer.
 TRIAL_SECONDS = 2.0
 ROUNDS = 4

@@ -81,30 +81,61 @@ def infer(
     memory: Annotated[
         str | None, typer.Option(help="Stay below that, as 8GB; by default no limit.", rich_help_panel=SPEED)
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto: the first GPU if it can be used; cpu, cuda, or several: cuda:0,cuda:1.", rich_help_panel=SPEED
+        ),
+    ] = "auto",
     runtime: Annotated[
-        str, typer.Option(help="onnxruntime, openvino, or auto: the faster one.", rich_help_panel=SPEED)
+        str,
+        typer.Option(
+            help="onnxruntime, openvino; on GPUs tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime-tensorrt; "
+            "auto: the fastest.",
+            rich_help_panel=SPEED,
+        ),
     ] = "auto",
     precision: Annotated[
-        str, typer.Option(help="Which of the model's ONNX files: fp32, fp16 or int8.", rich_help_panel=SPEED)
-    ] = "fp32",
+        str,
+        typer.Option(
+            help="Which of the model's files: fp32, fp16 or int8; auto: fp16 on GPUs, else fp32.", rich_help_panel=SPEED
+        ),
+    ] = "auto",
+    cuda_graphs: Annotated[
+        str,
+        typer.Option(
+            help="Replay recorded launches on a GPU: on, off, or auto where it pays.", rich_help_panel=SPEED
+        ),
+    ] = "auto",
+    on_overflow: Annotated[
+        str,
+        typer.Option(
+            help="What a tile with NaN or infinity in its answer does: stop, or fp32: compute it again.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "stop",
     threads: Annotated[
         int | None, typer.Option(help="Threads of the networks in all; by default all.", rich_help_panel=SPEED)
     ] = None,
     tile: Annotated[
         int | None, typer.Option(help="Tile side in pixels; by default the cheapest.", rich_help_panel=SPEED)
     ] = None,
-    batch: Annotated[int, typer.Option(help="Tiles in one call of the model.", rich_help_panel=SPEED)] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Tiles in one call of the model; by default 1, on a GPU the fastest.", rich_help_panel=SPEED),
+    ] = None,
     slab: Annotated[
         int | None, typer.Option(help="Planes held in memory at a time; by default 16.", rich_help_panel=SPEED)
     ] = None,
 ) -> None:
     """Segment the blood vessels of VOLUME: mask.tif, preview.png and summary.json in one folder."""
     from sennet_engine.planning.memory import bytes_from_text
-    from sennet_engine.settings import InferSettings
+    from sennet_engine.settings import InferSettings, cuda_graphs_from_text, on_overflow_from_text
     from sennet_engine.trial_memory import TrialMemory
     from sennet_engine.volumes.open import voxel_size_from_text
     from sennet_engine.window import window_from_text
 
+    own = Path(typer.get_app_dir("sennet"))
     settings = InferSettings(
         model=model,
         models=models,
@@ -121,10 +152,14 @@ def infer(
         batch=batch,
         slab_planes=slab,
         memory_bytes=bytes_from_text(memory) if memory is not None else None,
+        device=device,
         runtime=runtime,
         precision=precision,
         threads=threads,
-        trials=TrialMemory(Path(typer.get_app_dir("sennet")) / "trials.json"),
+        cuda_graphs=cuda_graphs_from_text(cuda_graphs),
+        on_overflow=on_overflow_from_text(on_overflow),
+        trials=TrialMemory(own / "trials.json"),
+        engine_cache=own / "engines",
         probability=probability,
         submission=rle,
     )
@@ -149,6 +184,7 @@ def _tell_summary(summary: "Summary") -> None:
     typer.echo(f"mask     {Path(summary.output) / 'mask.tif'}")
     typer.echo(f"preview  {Path(summary.output) / 'preview.png'}")
     typer.echo(f"summary  {Path(summary.output) / 'summary.json'}")
+    typer.echo(f"device   {summary.device}")
     for reason in summary.plan:
         typer.echo(f"plan     {reason}")
     if summary.audit:
@@ -160,7 +196,7 @@ def _tell_estimate(volume: Path, settings: "InferSettings") -> None:
     from sennet_engine.infer import dry_run
 
     estimate, ready = dry_run(volume, settings)
-    for reason in ready.plan.reasons:
+    for reason in (ready.device, *ready.plan.reasons):
         typer.echo(reason)
     width = max(len(name) for name, _ in estimate.table())
     for name, value in estimate.table():

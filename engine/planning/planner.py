@@ -1,8 +1,8 @@
 """Make the plan: which tiles every pass computes on every plane, in which slabs, and why."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ class PlanRequest:
         min_voxels: smaller components are removed.
         cascade_bound: tiles go on to the later passes where the first one gave this probability; None: all do.
         batch: tiles in a call of a model.
+        sides: by the keys of models, the only sides of tiles that what is loaded takes; others take those of the card.
         slab_planes: planes in memory at a time; by default 16, or fewer where `memory_bytes` asks for it.
         memory_bytes: the run's peak memory is to stay below it.
     """
@@ -47,6 +48,7 @@ class PlanRequest:
     min_voxels: int = 0
     cascade_bound: float | None = None
     batch: int = DEFAULT_BATCH
+    sides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     slab_planes: int | None = None
     memory_bytes: int | None = None
 
@@ -121,7 +123,7 @@ def smallest_plan(passes: Sequence[Pass], occupancy: Occupancy, request: PlanReq
 def _plan(
     passes: Sequence[Pass], occupancy: Occupancy, request: PlanRequest, *, step: int, largest_pixels: int
 ) -> Plan:
-    layouts = [_layouts(one, occupancy, largest_pixels) for one in passes]
+    layouts = [_layouts(one, occupancy, largest_pixels, request.sides.get(one.key)) for one in passes]
     pass_plans = [
         PassPlan(
             model=one.key,
@@ -167,29 +169,33 @@ def refuse_tile(side: int, tiling: Tiling, *, model: str) -> None:
         raise ConfigError(f"tile: got {side}, expected one of the sides that {model} takes: {allowed}")
 
 
-def _layouts(one: Pass, occupancy: Occupancy, largest_pixels: int) -> tuple[Layout, ...]:
+def _layouts(one: Pass, occupancy: Occupancy, largest_pixels: int, sides: Sequence[int] | None) -> tuple[Layout, ...]:
     """One for each layer of cells along the axis of the pass."""
     _, rows, columns = axis_first(occupancy.shape_zyx, one.axis)
     plane_shape = network_shape((rows, columns), one.scale)
     edges = cell_edges(rows, plane_shape[0]), cell_edges(columns, plane_shape[1])
-    return tuple(_layout(one, cells, edges, plane_shape, largest_pixels) for cells in occupancy.layers(one.axis))
+    return tuple(_layout(one, cells, edges, plane_shape, largest_pixels, sides) for cells in occupancy.layers(one.axis))
 
 
 def _layout(
-    one: Pass, cells: Cells, edges: tuple[Edges, Edges], plane_shape: tuple[int, int], largest_pixels: int
+    one: Pass,
+    cells: Cells,
+    edges: tuple[Edges, Edges],
+    plane_shape: tuple[int, int],
+    largest_pixels: int,
+    only_sides: Sequence[int] | None,
 ) -> Layout:
     tiling = one.bundle.card.tiling
     if tiling.exact:
         # A card that offers a single side is that of a file which takes no other.
-        any_size = one.tile is None and len(tiling.sides) > 1
+        any_size = one.tile is None and len(tiling.sides) > 1 and only_sides is None
+        fixed = [one.tile] if one.tile else only_sides or [tiling.default_side]
         return packed_layout(
             cells,
             row_edges=edges[0],
             column_edges=edges[1],
             plane_shape=plane_shape,
-            sides=sides_up_to(plane_shape, sides=tiling.sides, stride=tiling.stride)
-            if any_size
-            else [one.tile or tiling.default_side],
+            sides=sides_up_to(plane_shape, sides=tiling.sides, stride=tiling.stride) if any_size else fixed,
             halo=tiling.halo,
             stride=tiling.stride,
             largest_pixels=largest_pixels,

@@ -1,0 +1,132 @@
+"""Load the models of a run on GPUs, with the batch that the first of them computes fastest."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+
+from sennet_engine.computing import Computing, OpenInFp32, Task, overflow_watch, timed
+from sennet_engine.device.cuda import CudaDevice
+from sennet_engine.ensemble_file import Pass
+from sennet_engine.errors import ConfigError
+from sennet_engine.gpu.batch_sweep import BatchChoice, seconds_per_tile, swept_batch
+from sennet_engine.gpu.choice import DeviceChoice
+from sennet_engine.gpu.open import CONTEXTS, OpenedModel, open_on_gpu
+from sennet_engine.gpu.present import Gpu
+from sennet_engine.pipeline.stream_pipeline import RING
+from sennet_engine.pipeline.worker import Worker
+from sennet_engine.planning.memory import MemoryFacts, ModelMemory, memory_needed, model_memory
+from sennet_engine.planning.passes import Plan
+from sennet_engine.planning.planner import make_plan
+from sennet_engine.planning.tile_counts import Shape, costliest_shape, largest_shape
+from sennet_engine.resident import resident_bytes
+from sennet_engine.trial import RuntimeChoice
+
+logger = logging.getLogger(__name__)
+
+
+def on_gpus(task: Task, loaded: ExitStack, choice: DeviceChoice) -> Computing:
+    """Load every model on every GPU of `choice`; `loaded` lets go of them.
+
+    Tile sides are those that the loaded files take. The batch is that of `task.settings`, or what a sweep on the first
+    GPU finds, the smallest over the models.
+
+    Raises:
+        SennetError: see `open_on_gpu` and `make_plan`.
+    """
+    base, devices = resident_bytes(), {gpu: CudaDevice(gpu.index) for gpu in choice.gpus}
+    first = choice.gpus[0]
+    held: dict[str, ModelMemory] = {}
+    with timed(task.seconds, "load"):
+        opened = {gpu: _opened(task, choice, gpu, device, loaded) for gpu, device in devices.items()}
+    sides = {key: one.sides for key, one in opened[first].items() if one.sides}
+    _refuse_other_sides(task.passes, sides)
+    request = replace(task.request, sides=sides)
+    with timed(task.seconds, "plan"):
+        plan = make_plan(task.passes, task.occupancy, replace(request, memory_bytes=None))
+    with timed(task.seconds, "trial"):
+        batches = {key: _batch(task, plan, key, one, first, devices[first]) for key, one in opened[first].items()}
+    request = replace(request, batch=min(one.batch for one in batches.values()))
+    if task.measure_memory or request.memory_bytes is not None:
+        for key, one in opened[first].items():
+            shape = largest_shape(plan, key) or _usual_shape(task.by_model[key])
+            held[key] = model_memory(one.predictor, before=resident_bytes(), shape=shape, batch=request.batch)
+    facts = MemoryFacts(base, held, task.dtype, ring=RING, probability=task.settings.probability)
+    with timed(task.seconds, "plan"):
+        plan = make_plan(task.passes, task.occupancy, request, memory_needed=lambda one: memory_needed(one, facts))
+    predictors = {key: one.predictor for key, one in opened[first].items()}
+    in_fp32 = {key: _in_fp32(task, choice, one, devices[first]) for key, one in task.by_model.items()}
+    return Computing(
+        plan=plan,
+        request=replace(request, memory_bytes=None),
+        workers=tuple(
+            Worker(device.name, device, {key: one.predictor for key, one in opened[gpu].items()})
+            for gpu, device in devices.items()
+        ),
+        choices={key: _choice(choice, opened[first][key], batches[key]) for key in opened[first]},
+        memory_facts=facts,
+        overflows=loaded.enter_context(overflow_watch(task, predictors, in_fp32)),
+        model_memory=held,
+    )
+
+
+def _opened(
+    task: Task, choice: DeviceChoice, gpu: Gpu, device: CudaDevice, loaded: ExitStack
+) -> dict[str, OpenedModel]:
+    found = {}
+    for key, one in task.by_model.items():
+        found[key] = open_on_gpu(
+            one.bundle, one.precision, gpu, device, runtime=choice.runtime, cuda_graphs=task.settings.cuda_graphs,
+            cache=task.settings.engine_cache, on_step=logger.warning,
+        )  # fmt: skip
+        loaded.enter_context(found[key].predictor)
+    return found
+
+
+def _in_fp32(task: Task, choice: DeviceChoice, one: Pass, device: CudaDevice) -> OpenInFp32:
+    return lambda: (
+        open_on_gpu(
+            one.bundle, "fp32", choice.gpus[0], device, runtime=choice.runtime, cuda_graphs="off",
+            cache=task.settings.engine_cache, on_step=logger.warning, contexts=1,
+        ).predictor
+    )  # fmt: skip
+
+
+def _refuse_other_sides(passes: tuple[Pass, ...], sides: Mapping[str, tuple[int, ...]]) -> None:
+    for one in passes:
+        if one.tile is not None and one.key in sides and one.tile not in sides[one.key]:
+            raise ConfigError(
+                f"tile: got {one.tile}, expected one of the sides that the engine of {one.key} was built for: "
+                f"{', '.join(map(str, sides[one.key]))}; build another with sennet-export --tile {one.tile}"
+            )
+
+
+def _batch(task: Task, plan: Plan, key: str, one: OpenedModel, gpu: Gpu, device: CudaDevice) -> BatchChoice:
+    asked, shape = task.settings.batch, costliest_shape(plan, key) or _usual_shape(task.by_model[key])
+    if asked is not None:
+        return BatchChoice(asked, None, remembered=False, reason="as --batch says")
+    return swept_batch(
+        lambda batch: seconds_per_tile(one.predictor, device, shape, batch=batch),
+        largest=one.largest_batch,
+        memory=task.settings.trials,
+        facts={
+            "gpu": gpu.name, "capability": gpu.compute_capability, "runtime": one.predictor.runtime,
+            "file": one.fingerprint, "tile": list(shape), "contexts": one.predictor.contexts,
+        },
+    )  # fmt: skip
+
+
+def _usual_shape(one: Pass) -> Shape:
+    side = one.tile or one.bundle.card.tiling.default_side
+    return side, side
+
+
+def _choice(choice: DeviceChoice, opened: OpenedModel, batch: BatchChoice) -> RuntimeChoice:
+    return RuntimeChoice(
+        runtime=choice.runtime,
+        threads=1,
+        contexts=CONTEXTS,
+        seconds_per_tile=batch.seconds_per_tile,
+        remembered=batch.remembered,
+        reason=f"{opened.reason}; batches of {batch.batch}: {batch.reason}",
+    )

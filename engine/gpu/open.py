@@ -1,0 +1,88 @@
+"""Load a model on a GPU, by whichever runtime computes there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sennet_engine.bundle import Bundle
+from sennet_engine.card import Precision
+from sennet_engine.device.cuda import CudaDevice
+from sennet_engine.gpu.onnxruntime_predictor import OnnxruntimeGpuPredictor
+from sennet_engine.gpu.predictor import CudaGraphs, GpuPredictor
+from sennet_engine.gpu.present import Gpu
+from sennet_engine.tensorrt.golden import prove
+from sennet_engine.tensorrt.loading import load_engine
+from sennet_engine.tensorrt.predictor import TensorrtPredictor
+from sennet_engine.tensorrt.products import EngineTarget, open_product
+
+# Two keep the GPU busy while one waits for copies.
+CONTEXTS = 2
+TARGETS: dict[str, EngineTarget] = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
+# Tiles in a call of runtimes that say no more than that they take any number.
+LARGEST_BATCH = 16
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model that is loaded on a GPU.
+
+    Attributes:
+        sides: of the tiles that it takes; empty: any.
+        largest_batch: tiles in a call.
+        fingerprint: of what computes: two that differ may differ in speed and in a grey level.
+        reason: for people: which file, and what was done to get it.
+    """
+
+    predictor: GpuPredictor
+    sides: tuple[int, ...]
+    largest_batch: int
+    fingerprint: str
+    reason: str
+
+
+def open_on_gpu(
+    bundle: Bundle,
+    precision: Precision,
+    gpu: Gpu,
+    device: CudaDevice,
+    *,
+    runtime: str,
+    cuda_graphs: CudaGraphs,
+    cache: Path | None,
+    on_step: Callable[[str], None],
+    contexts: int = CONTEXTS,
+) -> OpenedModel:
+    """Load the bundle's file of `precision`; an engine is built where none fits, and proven where it was never run.
+
+    Args:
+        device: of `gpu`.
+        runtime: a name of GPU_RUNTIMES.
+        cache: the user's folder for engines of bundles that cannot be written to; None keeps none.
+        on_step: told what takes long.
+
+    Raises:
+        ModelError: the bundle has no such file, or it changed, or answers otherwise than its card says.
+        DeviceError: the GPU or the runtime cannot be used.
+        MissingExtraError: a package is missing.
+    """
+    if runtime in TARGETS:
+        loaded = load_engine(bundle, precision, open_product(TARGETS[runtime]), gpu, on_step=on_step, cache=cache)
+        tensorrt = TensorrtPredictor(loaded, device, contexts=contexts, cuda_graphs=cuda_graphs)
+        prove(tensorrt, bundle, loaded)
+        profiles = loaded.facts.identity.profiles
+        return OpenedModel(
+            predictor=tensorrt,
+            sides=tuple(sorted({profile.side for profile in profiles})),
+            largest_batch=min(profile.batch_largest for profile in profiles),
+            fingerprint=loaded.facts.sha256,
+            reason=loaded.reason,
+        )
+    provider = "tensorrt" if runtime == "onnxruntime-tensorrt" else "cuda"
+    predictor = OnnxruntimeGpuPredictor(bundle, precision, device, provider=provider, contexts=contexts, cache=cache)
+    return OpenedModel(
+        predictor=predictor,
+        sides=(),
+        largest_batch=LARGEST_BATCH,
+        fingerprint=bundle.card.files[bundle.onnx_name(precision)].sha256,
+        reason=f"{bundle.onnx_name(precision)}, as it is",
+    )
