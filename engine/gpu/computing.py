@@ -51,7 +51,8 @@ def on_gpus(task: Task, loaded: ExitStack, choice: DeviceChoice) -> Computing:
         for key, one in opened[first].items():
             shape = largest_shape(plan, key) or _usual_shape(task.by_model[key])
             held[key] = model_memory(one.predictor, before=resident_bytes(), shape=shape, batch=request.batch)
-    facts = MemoryFacts(base, held, task.dtype, ring=RING, probability=task.settings.probability)
+    # Each GPU has slabs of its own under way.
+    facts = MemoryFacts(base, held, task.dtype, ring=RING * len(devices), probability=task.settings.probability)
     with timed(task.seconds, "plan"):
         plan = make_plan(task.passes, task.occupancy, request, memory_needed=lambda one: memory_needed(one, facts))
     predictors = {key: one.predictor for key, one in opened[first].items()}

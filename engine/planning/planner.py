@@ -39,7 +39,7 @@ class PlanRequest:
         min_voxels: smaller components are removed.
         cascade_bound: tiles go on to the later passes where the first one gave this probability; None: all do.
         batch: tiles in a call of a model.
-        sides: by the keys of models, the only sides of tiles that what is loaded takes; others take those of the card.
+        sides: by the keys of models, where what is loaded takes square tiles alone, their sides.
         slab_planes: planes in memory at a time; by default 16, or fewer where `memory_bytes` asks for it.
         memory_bytes: the run's peak memory is to stay below it.
     """
@@ -170,11 +170,22 @@ def refuse_tile(side: int, tiling: Tiling, *, model: str) -> None:
 
 
 def _layouts(one: Pass, occupancy: Occupancy, largest_pixels: int, sides: Sequence[int] | None) -> tuple[Layout, ...]:
-    """One for each layer of cells along the axis of the pass."""
+    """One for each layer of cells along the axis of the pass.
+
+    `sides`: where what is loaded takes square tiles alone, of these sides; the one with the least to compute is taken.
+    """
+    if sides is None or one.tile is not None:
+        return _layouts_of_side(one, occupancy, largest_pixels, one.tile)
+    possible = [side for side in sides if side * side <= largest_pixels] or [min(sides)]
+    found = [_layouts_of_side(one, occupancy, largest_pixels, side) for side in possible]
+    return min(found, key=lambda layouts: sum(layout.computed_pixels for layout in layouts))
+
+
+def _layouts_of_side(one: Pass, occupancy: Occupancy, largest_pixels: int, side: int | None) -> tuple[Layout, ...]:
     _, rows, columns = axis_first(occupancy.shape_zyx, one.axis)
     plane_shape = network_shape((rows, columns), one.scale)
     edges = cell_edges(rows, plane_shape[0]), cell_edges(columns, plane_shape[1])
-    return tuple(_layout(one, cells, edges, plane_shape, largest_pixels, sides) for cells in occupancy.layers(one.axis))
+    return tuple(_layout(one, cells, edges, plane_shape, largest_pixels, side) for cells in occupancy.layers(one.axis))
 
 
 def _layout(
@@ -183,19 +194,20 @@ def _layout(
     edges: tuple[Edges, Edges],
     plane_shape: tuple[int, int],
     largest_pixels: int,
-    only_sides: Sequence[int] | None,
+    side: int | None,
 ) -> Layout:
     tiling = one.bundle.card.tiling
     if tiling.exact:
         # A card that offers a single side is that of a file which takes no other.
-        any_size = one.tile is None and len(tiling.sides) > 1 and only_sides is None
-        fixed = [one.tile] if one.tile else only_sides or [tiling.default_side]
+        any_size = side is None and len(tiling.sides) > 1
         return packed_layout(
             cells,
             row_edges=edges[0],
             column_edges=edges[1],
             plane_shape=plane_shape,
-            sides=sides_up_to(plane_shape, sides=tiling.sides, stride=tiling.stride) if any_size else fixed,
+            sides=sides_up_to(plane_shape, sides=tiling.sides, stride=tiling.stride)
+            if any_size
+            else [side or tiling.default_side],
             halo=tiling.halo,
             stride=tiling.stride,
             largest_pixels=largest_pixels,

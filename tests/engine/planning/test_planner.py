@@ -50,6 +50,11 @@ def shapes(plan):
     return {tile.shape for axis in plan.axes for one in axis.passes for layout in one.layouts for tile in layout}
 
 
+def pixels(plan):
+    """That all layouts compute."""
+    return sum(layout.computed_pixels for axis in plan.axes for one in axis.passes for layout in one.layouts)
+
+
 def organ(shape=SHAPE):
     """Organ in a corner of the first layers along z, and nowhere else."""
     cells = np.zeros([-(-side // CELL) for side in shape], bool)
@@ -316,3 +321,20 @@ def test_what_memory_does_not_cure_is_told_as_it_is():
     """A scale that makes planes too large to be is no lack of memory."""
     with pytest.raises(ConfigError, match=r"scale: planes of 5000 × 5000 would become"):
         plan_of(("exact", {"scale": 19}), shape=(1, 5000, 5000), needs=need, memory_bytes=2**30)
+
+
+def test_tiles_are_those_that_what_is_loaded_takes():
+    """An engine takes squares of the sides that it was built for; other models keep theirs."""
+    sides = {"exact fp32": (64, 128)}
+    plan = plan_of(("exact", {}), ("single", {}), sides=sides)
+    by_pass = [{tile.shape for layout in one.layouts for tile in layout} for one in plan.axes[0].passes]
+    assert by_pass[0] in ({(64, 64)}, {(128, 128)})
+    assert by_pass[1] == {(96, 96)}
+    assert not shapes(plan_of(("exact", {}))) <= by_pass[0]
+    cells = np.zeros((5, 13, 19), bool)
+    cells[0, 6, 9] = True
+    one_cell = Occupancy(SHAPE, cells)
+    small = plan_of(("exact", {}), sides=sides, occupancy=one_cell)
+    alone = [plan_of(("exact", {}), sides={"exact fp32": (side,)}, occupancy=one_cell) for side in (64, 128)]
+    assert pixels(small) == min(map(pixels, alone)) < max(map(pixels, alone))
+    assert shapes(plan_of(("exact", {"tile": 64}), sides=sides)) == {(64, 64)}
