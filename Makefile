@@ -3,12 +3,13 @@
 # make test-all  the slow tests too
 # make experiment  what pseudo-labels are worth, on phantoms and, with TWO_PHOTON=FOLDER, on real stacks; under an hour
 # make networks  the four networks of the third place and small trained ones, exported with engines; about an hour
+# make gpu-check  on a machine with a GPU: does it there what it promises; a page to send back, in ten minutes
 # make peers     MONAI and nnU-Net, for `sennet-bench compare`
 # make builtin   train the built-in model anew, from its phantoms to its bundle
 PYTHON ?= python3
 DEMO := demo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format experiment networks peers builtin clean
+.PHONY: help demo test test-all lint format experiment networks gpu-check peers builtin clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -67,6 +68,16 @@ networks: .venv-dev/installed
 	for name in maxvit seresnext efficientnet unetplusplus; do \
 	  $(EXPORT) --target openvino $(NETWORKS)/small_$$name && sennet-bench int8 $(NETWORKS)/small_$$name.model || exit; done
 
+# TensorRT for RTX comes beside and not by its extra, which brings the onnxruntime that overwrites the one for GPUs.
+.venv-gpu/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu,gpu-check]' tensorrt-rtx
+	touch $@
+
+GPU_CHECK := gpu-check
+gpu-check: .venv-gpu/installed
+	.venv-gpu/bin/sennet-bench gpu-check --out $(GPU_CHECK)
+
 peers: .venv-dev/installed
 	.venv-dev/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev,peers]'
 
@@ -83,4 +94,4 @@ builtin: runs/phantoms/made
 	  --description 'A small U-Net for arteries in HiP-CT kidneys at 50 µm, trained on phantoms alone.'
 
 clean:
-	rm -rf build $(DEMO) .venv .venv-dev
+	rm -rf build $(DEMO) $(GPU_CHECK) .venv .venv-dev .venv-gpu

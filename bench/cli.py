@@ -5,6 +5,7 @@ import typer
 from sennet_bench.branches_command import drop_branches
 from sennet_bench.compare_command import compare
 from sennet_bench.experiment_command import experiment
+from sennet_bench.gpu_check_command import gpu_check
 from sennet_bench.int8_command import int8
 from sennet_bench.metrics_command import metrics
 from sennet_bench.outside_commands import memory, stages, throughput
@@ -31,6 +32,7 @@ app.command("dry-run")(dry_run)
 app.command("skipping")(skipping)
 app.command("cascade")(cascade)
 app.command("identical")(identical)
+app.command("gpu-check")(gpu_check)
 app.command("table")(table)
 
 

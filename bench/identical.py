@@ -12,9 +12,11 @@ from typing import Literal
 from sennet_bench.circumstances import Circumstances, circumstances
 from sennet_bench.inference import finished_in_child, infer_in_child
 from sennet_bench.mask_files import mask_sha256
+from sennet_engine.device.host import HostDevice
 from sennet_engine.errors import ConfigError
 from sennet_engine.pipeline.stream_pipeline import RING
 from sennet_engine.pipeline.volume_run import VolumeRun
+from sennet_engine.pipeline.worker import Worker
 from sennet_engine.planning.passes import Plan
 from sennet_engine.planning.planner import SLABS
 from sennet_engine.preparation import prepared
@@ -174,7 +176,7 @@ def mask_of_way(volume: Path, settings: InferSettings, way: Way, folder: Path) -
         }  # fmt: skip
         work = opened.enter_context(work_folder(folder, {}, units=1, resume=False, discard=True))
         run = VolumeRun(
-            source, ready.window, plan, predictors, work,
+            source, ready.window, plan, [Worker("cpu", HostDevice(), predictors)], work,
             probability=False, on_planes=_ignored, ring=way.ring,
         )  # fmt: skip
         run.run()

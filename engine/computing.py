@@ -126,7 +126,7 @@ def on_processors(task: Task, loaded: ExitStack, *, runtime: str, runtimes: Mapp
     if limited:
         with timed(task.seconds, "plan"):
             plan = make_plan(task.passes, task.occupancy, request, memory_needed=lambda one: memory_needed(one, facts))
-    in_fp32 = {key: _in_fp32(one, choices[key]) for key, one in task.by_model.items()}
+    in_fp32 = {key: _in_fp32(one, choices[key]) for key, one in task.by_model.items() if one.precision != "fp32"}
     return Computing(
         plan=plan,
         request=replace(request, memory_bytes=None),

@@ -57,18 +57,19 @@ def infer(path: Path, settings: InferSettings, *, on_planes: OnPlanes) -> Summar
             discard=settings.overwrite,
         ) as work:  # fmt: skip
             run = VolumeRun(
-                volume, ready.window, ready.plan, ready.predictors, work,
-                probability=settings.probability, on_planes=on_planes,
+                volume, ready.window, ready.plan, ready.workers, work,
+                probability=settings.probability, on_planes=on_planes, overflows=ready.overflows,
             )  # fmt: skip
             run.run()
+            overflowed = dict(ready.overflows.tiles)  # before the audit adds its own
             with output_folder(out, RESULT, overwrite=settings.overwrite) as folder:
                 assembling = perf_counter()
                 counts = _assembled(run, volume, ready, settings, folder)
                 auditing = perf_counter()
-                audit = _audit(volume, ready, settings)
+                audit = _audit(run, volume, ready, settings)
                 seconds |= {"assemble": auditing - assembling, "audit": perf_counter() - auditing}
                 summary = summary_of(
-                    path, out, volume, ready, run.counts, counts, audit,
+                    path, out, volume, ready, run.counts, counts, audit, overflowed_tiles=overflowed,
                     seconds_by_part=seconds, seconds=perf_counter() - began,
                 )  # fmt: skip
                 summary.write(folder)
@@ -123,9 +124,16 @@ def _assembled(
     )
 
 
-def _audit(volume: Volume, ready: Prepared, settings: InferSettings) -> Audit | None:
-    tilings = {one.key: one.bundle.card.tiling for one in ready.passes}
-    return audited(volume, ready.window, ready.plan, ready.predictors, tilings=tilings, share=settings.audit_share)
+def _audit(run: VolumeRun, volume: Volume, ready: Prepared, settings: InferSettings) -> Audit | None:
+    return audited(
+        volume,
+        ready.window,
+        ready.plan,
+        run.workers[0].predictors,
+        tilings={one.key: one.bundle.card.tiling for one in ready.passes},
+        share=settings.audit_share,
+        overflows=ready.overflows,
+    )
 
 
 def _units(ready: Prepared) -> int:
@@ -149,6 +157,7 @@ def _facts(volume: Volume, ready: Prepared, settings: InferSettings) -> Mapping[
             key: {
                 "sha256": one.bundle.card.files[one.bundle.onnx_name(one.precision)].sha256,
                 "runtime": ready.predictors[key].runtime,
+                "by": ready.choices[key].runtime,
             }
             for key, one in {one.key: one for one in ready.passes}.items()
         },
@@ -178,7 +187,7 @@ def _facts(volume: Volume, ready: Prepared, settings: InferSettings) -> Mapping[
 def _interrupted(out: Path) -> Interrupted:
     facts = interrupted_facts(out)
     return Interrupted(
-        runtimes={key: one["runtime"].split()[0] for key, one in facts.get("models", {}).items()},
+        runtimes={key: one["by"] for key, one in facts.get("models", {}).items()},
         batch=next((one["batch"] for one in facts.get("passes", [])), None),
     )
 

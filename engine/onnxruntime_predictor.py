@@ -1,11 +1,12 @@
 """Tiles through onnxruntime on a CPU."""
 
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sennet_engine.bundle import Bundle
 from sennet_engine.card import Precision
 from sennet_engine.errors import MissingExtraError, ModelError
+from sennet_engine.graph_ends import End, refuse_overflowed, watches_overflow
 from sennet_engine.predictor import Tiles
 
 
@@ -45,12 +46,9 @@ class OnnxruntimePredictor:
             )
         except self._errors as error:
             raise ModelError(f"{path}: onnxruntime cannot load it: {error}; export the model again") from error
-        ends = [*self._session.get_inputs(), *self._session.get_outputs()]
-        if [(end.type, len(end.shape)) for end in ends] != [("tensor(uint8)", 4)] * 2:
-            found = ", ".join(f"{end.name} {end.type} {end.shape}" for end in ends)
-            raise ModelError(f"{path}: got {found}, expected one input and one output of uint8 [B, 1, H, W]")
-        self._input, self._output = ends[0].name, ends[1].name
-        self.watches_overflow = False
+        inputs, outputs = _ends(self._session.get_inputs()), _ends(self._session.get_outputs())
+        self.watches_overflow = watches_overflow(path, inputs, outputs)
+        self._input, self._outputs = inputs[0].name, [end.name for end in outputs]
         self.threads = threads
         self.contexts = contexts
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
@@ -58,10 +56,13 @@ class OnnxruntimePredictor:
     def predict(self, tiles: Tiles, *, context: int = 0) -> Tiles:
         del context  # a session takes calls from any number of threads, and every answer is an array of its own
         try:
-            probabilities: Tiles = self._session.run([self._output], {self._input: tiles})[0]
+            found = self._session.run(self._outputs, {self._input: tiles})
         except self._errors as error:
             raise ModelError(f"{self._path}: cannot compute tiles of shape {tiles.shape}: {error}") from error
-        return probabilities
+        answers: Tiles = found[0]
+        if self.watches_overflow:
+            refuse_overflowed(self._path, answers, found[1])
+        return answers
 
     def __enter__(self) -> Self:
         return self
@@ -70,3 +71,9 @@ class OnnxruntimePredictor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._session
+
+
+def _ends(ends: list[Any]) -> list[End]:
+    return [
+        End(end.name, end.type, end.type == "tensor(uint8)", shape=str(end.shape), rank=len(end.shape)) for end in ends
+    ]

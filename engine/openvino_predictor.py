@@ -11,6 +11,7 @@ import numpy as np
 from sennet_engine.bundle import Bundle
 from sennet_engine.card import Precision
 from sennet_engine.errors import MissingExtraError, ModelError
+from sennet_engine.graph_ends import End, refuse_overflowed, watches_overflow
 from sennet_engine.predictor import Tiles
 
 
@@ -58,11 +59,7 @@ class OpenvinoPredictor:
             self._requests = [compiled.create_infer_request() for _ in range(contexts)]
         except RuntimeError as error:
             raise ModelError(f"{path}: openvino cannot load it: {error}; export the model again") from error
-        ends = [*model.inputs, *model.outputs]
-        if [(end.element_type.to_dtype(), len(end.partial_shape)) for end in ends] != [(np.uint8, 4)] * 2:
-            found = ", ".join(f"{end.element_type.get_type_name()} {end.partial_shape}" for end in ends)
-            raise ModelError(f"{path}: got {found}, expected one input and one output of uint8 [B, 1, H, W]")
-        self.watches_overflow = False
+        self.watches_overflow = watches_overflow(path, _ends(model.inputs), _ends(model.outputs))
         self.threads = threads
         self.contexts = contexts
         self.runtime = f"openvino {version('openvino')}"
@@ -70,10 +67,13 @@ class OpenvinoPredictor:
     def predict(self, tiles: Tiles, *, context: int = 0) -> Tiles:
         try:
             # The tiles are read, and the answer is left, where they lie: the next call of the context overwrites it.
-            probabilities: Tiles = self._requests[context].infer({0: tiles}, share_inputs=True, share_outputs=True)[0]
+            found = self._requests[context].infer({0: tiles}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise ModelError(f"{self._path}: cannot compute tiles of shape {tiles.shape}: {error}") from error
-        return probabilities
+        answers: Tiles = found[0]
+        if self.watches_overflow:
+            refuse_overflowed(self._path, answers, found[1])
+        return answers
 
     def __enter__(self) -> Self:
         return self
@@ -82,3 +82,13 @@ class OpenvinoPredictor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._requests
+
+
+def _ends(ends: list[Any]) -> list[End]:
+    return [
+        End(
+            end.any_name, end.element_type.get_type_name(), end.element_type.to_dtype() == np.uint8,
+            shape=str(end.partial_shape), rank=len(end.partial_shape),
+        )
+        for end in ends
+    ]  # fmt: skip

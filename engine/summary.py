@@ -32,6 +32,7 @@ class Summary:
         runtimes: what computed each model, on how many calls and threads, and why.
         plan: for people: what was decided, and why.
         tiles: that went through networks; `tiles_not_gone_on` were left out by a cascade.
+        lost_devices: that failed and left their slabs to others.
         overflowed_tiles: by model, those with NaN or infinity in their answers, which were computed again in float32.
         skipped_share: of the volume's cells of 16 x 16 x 16 voxels, those left out as background.
         audit: of a sample of them that was computed after all; None where nothing was left out.
@@ -60,6 +61,7 @@ class Summary:
     slab_planes: int
     tiles: int
     tiles_not_gone_on: int
+    lost_devices: int
     overflowed_tiles: dict[str, int]
     skipped_share: float
     audit: Audit | None
@@ -92,6 +94,7 @@ def summary_of(
     counts: AssemblyCounts,
     audit: Audit | None,
     *,
+    overflowed_tiles: Mapping[str, int],
     seconds_by_part: Mapping[str, float],
     seconds: float,
 ) -> Summary:
@@ -115,7 +118,8 @@ def summary_of(
         slab_planes=len(plan.axes[0].slabs[0]),
         tiles=run.tiles,
         tiles_not_gone_on=run.tiles_not_gone_on,
-        overflowed_tiles=dict(ready.overflows.tiles),
+        lost_devices=run.lost_devices,
+        overflowed_tiles=dict(overflowed_tiles),
         skipped_share=1 - plan.occupancy.share,
         audit=audit,
         threshold=plan.threshold_milli / 1000,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,16 +25,38 @@ ERRORS: tuple[type[Exception], ...] = (
 
 Tiles = npt.NDArray[np.uint8]
 Runtime = Literal["onnxruntime", "half emulated", "integers emulated", "openvino"]
-# One tile [1, 1, S, S] to probabilities uint8 and logits float32, of the same shape; None where a graph has no sigmoid.
-AnswerTile = Callable[[Tiles], tuple[Tiles, npt.NDArray[np.float32] | None]]
+
+
+class TileAnswer(NamedTuple):
+    """What a graph says of one tile [1, 1, S, S].
+
+    Attributes:
+        probabilities: uint8 [1, 1, S, S].
+        logits: float32 [1, 1, S, S]; None where the graph has no sigmoid.
+        overflowed: whether the graph itself says so; False where it does not watch.
+    """
+
+    probabilities: Tiles
+    logits: npt.NDArray[np.float32] | None
+    overflowed: bool = False
+
+
+AnswerTile = Callable[[Tiles], TileAnswer]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered to the tiles of one side: probabilities uint8 and logits float32, [n, 1, S, S] each."""
+    """What was answered to the tiles of one side.
+
+    Attributes:
+        probabilities: uint8 [n, 1, S, S].
+        logits: float32 [n, 1, S, S]; None where the graph has no sigmoid.
+        overflowed: of how many tiles the graph itself says so.
+    """
 
     probabilities: Tiles
     logits: npt.NDArray[np.float32] | None
+    overflowed: int = 0
 
 
 def cpu_runtimes(targets: Collection[str]) -> tuple[Runtime, ...]:
@@ -55,9 +77,9 @@ def answers_of_segmenter(segmenter: Segmenter, tiles: Mapping[int, Tiles]) -> di
     network = Uint8Ends(segmenter).eval()
     logits: list[torch.Tensor] = []
 
-    def answer(tile: Tiles) -> tuple[Tiles, npt.NDArray[np.float32]]:
+    def answer(tile: Tiles) -> TileAnswer:
         probabilities = network(torch.from_numpy(tile)).numpy()
-        return probabilities, logits.pop().numpy()
+        return TileAnswer(probabilities, logits.pop().numpy())
 
     keeper = segmenter.register_forward_hook(lambda _module, _inputs, output: logits.append(output))
     try:
@@ -70,9 +92,13 @@ def answers_of_segmenter(segmenter: Segmenter, tiles: Mapping[int, Tiles]) -> di
 def _all_answers(answer: AnswerTile, tiles: Mapping[int, Tiles]) -> dict[int, Answers]:
     found = {}
     for side, stack in tiles.items():
-        probabilities, logits = zip(*(answer(tile[None]) for tile in stack), strict=True)
-        known = [one for one in logits if one is not None]
-        found[side] = Answers(np.concatenate(probabilities), np.concatenate(known) if known else None)
+        answers = [answer(tile[None]) for tile in stack]
+        logits = [one.logits for one in answers if one.logits is not None]
+        found[side] = Answers(
+            np.concatenate([one.probabilities for one in answers]),
+            np.concatenate(logits) if logits else None,
+            overflowed=sum(one.overflowed for one in answers),
+        )
     return found
 
 
@@ -96,14 +122,14 @@ def _session(content: bytes, optimisation: onnxruntime.GraphOptimizationLevel) -
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda tile: _pair(session.run(None, {name: tile}))
+    return lambda tile: _tile_answer(session.run(None, {name: tile}))
 
 
 def _openvino(model: onnx.ModelProto) -> AnswerTile:
     settings = {"NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}  # as the engine runs it
     core = openvino_core()
     request = core.compile_model(core.read_model(_with_logits(model), b""), "CPU", settings).create_infer_request()
-    return lambda tile: _pair([output.copy() for output in request.infer({0: tile}).values()])
+    return lambda tile: _tile_answer([output.copy() for output in request.infer({0: tile}).values()])
 
 
 RUNTIMES: dict[Runtime, Callable[[onnx.ModelProto], AnswerTile]] = {
@@ -114,17 +140,23 @@ RUNTIMES: dict[Runtime, Callable[[onnx.ModelProto], AnswerTile]] = {
 }
 
 
-def _pair(outputs: list[npt.NDArray[np.generic]]) -> tuple[Tiles, npt.NDArray[np.float32] | None]:
-    probabilities = outputs[0].astype(np.uint8, copy=False)
-    return probabilities, outputs[1].astype(np.float32) if len(outputs) > 1 else None
+def _tile_answer(outputs: list[npt.NDArray[np.generic]]) -> TileAnswer:
+    """From probabilities, then what the graph says of overflow [1] where it does, then logits where it has any."""
+    probabilities, *further = outputs
+    return TileAnswer(
+        probabilities.astype(np.uint8, copy=False),
+        logits=next((one.astype(np.float32) for one in further if one.ndim > 1), None),
+        overflowed=any(bool(one.any()) for one in further if one.ndim == 1),
+    )
 
 
 def _with_logits(model: onnx.ModelProto) -> bytes:
-    """The graph with what its last sigmoid reads as a second output; `model` is as before in the end."""
+    """The graph with what its last sigmoid reads as a further output; `model` is as before in the end."""
+    outputs = len(model.graph.output)
     sigmoids = [node for node in model.graph.node if node.op_type == "Sigmoid"]
     model.graph.output.extend(onnx.ValueInfoProto(name=sigmoid.input[0]) for sigmoid in sigmoids[-1:])
     try:
         content: bytes = model.SerializeToString()
         return content
     finally:
-        del model.graph.output[1:]
+        del model.graph.output[outputs:]

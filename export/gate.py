@@ -50,7 +50,12 @@ def limits_for(precision: Precision, allowed_loss: float | None) -> Limits:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of a file; `finite` is whether all its answers were numbers before they became uint8."""
+    """What was measured of a file.
+
+    Attributes:
+        parity: how far its answers are from the reference.
+        finite: whether all its answers were numbers before they became uint8, and it says so where it watches for it.
+    """
 
     parity: Parity
     finite: bool
@@ -102,7 +107,7 @@ class Gate:
                 "runtimes": [_named(runtime) for runtime in runtimes],
             }
         )
-        return Measurement(parity, finite=all(_is_finite(side.logits) for one in answers for side in one.values()))
+        return Measurement(parity, finite=all(_is_finite(side) for one in answers for side in one.values()))
 
     def _compared(self, answers: Mapping[int, Answers]) -> Parity:
         pairs = {side: (answers[side], there) for side, there in self._reference.items()}
@@ -151,7 +156,7 @@ def fault(measurement: Measurement, limits: Limits) -> str | None:
 
 def _logit_differences(here: Answers, there: Answers) -> npt.NDArray[np.float32] | None:
     """|difference| [n, 1, S, S]; None where there are no logits, or some are not numbers."""
-    if here.logits is None or there.logits is None or not _is_finite(here.logits):
+    if here.logits is None or there.logits is None or not np.isfinite(here.logits).all():
         return None
     differences: npt.NDArray[np.float32] = np.abs(here.logits - there.logits)
     return differences
@@ -174,8 +179,8 @@ def _as_slabs(masks: Masks, side: int) -> Masks:
     return np.pad(slabs.reshape(-1, *masks.shape[2:]), ((0, 0), (0, missing), (0, missing)))
 
 
-def _is_finite(logits: npt.NDArray[np.float32] | None) -> bool:
-    return logits is None or bool(np.isfinite(logits).all())
+def _is_finite(answers: Answers) -> bool:
+    return not answers.overflowed and (answers.logits is None or bool(np.isfinite(answers.logits).all()))
 
 
 def _values(found: Sequence[Parity], name: str) -> list[float]:

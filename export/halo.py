@@ -90,8 +90,8 @@ def _against_plane(answer: AnswerTile, plane: npt.NDArray[np.uint8], side: int, 
     """|tile - plane| [side, side] for the tile in the middle of `plane` [1, 2 side, 2 side]."""
     origin = side // 2 // stride * stride
     inside = slice(origin, origin + side)
-    whole, _ = answer(plane[None])
-    tile, _ = answer(np.ascontiguousarray(plane[None, :, inside, inside]))
+    whole = answer(plane[None]).probabilities
+    tile = answer(np.ascontiguousarray(plane[None, :, inside, inside])).probabilities
     difference: Difference = np.abs(whole[0, 0, inside, inside].astype(np.int64) - tile[0, 0])
     return difference
 
@@ -103,7 +103,8 @@ def _against_neighbours(answer: AnswerTile, plane: npt.NDArray[np.uint8], side: 
     wide = np.zeros((3 * side, 3 * side), np.int64)
     most_central, deepest = wide.copy(), wide - 1
     for top, left in itertools.product((0, shift, 2 * shift), repeat=2):
-        tile, _ = answer(np.ascontiguousarray(plane[None, :, top : top + side, left : left + side]))
+        shown = np.ascontiguousarray(plane[None, :, top : top + side, left : left + side])
+        tile = answer(shown).probabilities
         here = (slice(top, top + side), slice(left, left + side))
         deeper = depth > deepest[here]
         most_central[here][deeper], deepest[here][deeper] = tile[0, 0][deeper], depth[deeper]

@@ -12,7 +12,7 @@ from sennet_engine.errors import ConfigError
 from sennet_engine.gpu.batch_sweep import BatchChoice, seconds_per_tile, swept_batch
 from sennet_engine.gpu.choice import DeviceChoice
 from sennet_engine.gpu.open import CONTEXTS, OpenedModel, open_on_gpu
-from sennet_engine.gpu.present import Gpu
+from sennet_engine.gpu.present import Gpu, census
 from sennet_engine.pipeline.stream_pipeline import RING
 from sennet_engine.pipeline.worker import Worker
 from sennet_engine.planning.memory import MemoryFacts, ModelMemory, memory_needed, model_memory
@@ -20,6 +20,7 @@ from sennet_engine.planning.passes import Plan
 from sennet_engine.planning.planner import make_plan
 from sennet_engine.planning.tile_counts import Shape, costliest_shape, largest_shape
 from sennet_engine.resident import resident_bytes
+from sennet_engine.tensorrt.runtime_cache import CompiledKernels
 from sennet_engine.trial import RuntimeChoice
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,11 @@ def on_gpus(task: Task, loaded: ExitStack, choice: DeviceChoice) -> Computing:
     with timed(task.seconds, "plan"):
         plan = make_plan(task.passes, task.occupancy, request, memory_needed=lambda one: memory_needed(one, facts))
     predictors = {key: one.predictor for key, one in opened[first].items()}
-    in_fp32 = {key: _in_fp32(task, choice, one, devices[first]) for key, one in task.by_model.items()}
+    in_fp32 = {
+        key: _in_fp32(task, choice, one, devices[first])
+        for key, one in task.by_model.items()
+        if one.precision != "fp32"
+    }
     return Computing(
         plan=plan,
         request=replace(request, memory_bytes=None),
@@ -81,7 +86,15 @@ def _opened(
             cache=task.settings.engine_cache, on_step=logger.warning,
         )  # fmt: skip
         loaded.enter_context(found[key].predictor)
+        if (kernels := found[key].kernels) is not None:
+            loaded.callback(_keep, kernels, device)
     return found
+
+
+def _keep(kernels: CompiledKernels, device: CudaDevice) -> None:
+    """Before the engine is let go of: by now the run's own shapes have been compiled as well."""
+    device.driver.make_current()
+    kernels.keep()
 
 
 def _in_fp32(task: Task, choice: DeviceChoice, one: Pass, device: CudaDevice) -> OpenInFp32:
@@ -108,10 +121,12 @@ def _batch(task: Task, plan: Plan, key: str, one: OpenedModel, gpu: Gpu, device:
         return BatchChoice(asked, None, remembered=False, reason="as --batch says")
     return swept_batch(
         lambda batch: seconds_per_tile(one.predictor, device, shape, batch=batch),
+        smallest=one.smallest_batch,
         largest=one.largest_batch,
+        free_memory=device.free_memory,
         memory=task.settings.trials,
         facts={
-            "gpu": gpu.name, "capability": gpu.compute_capability, "runtime": one.predictor.runtime,
+            "gpu": gpu.name, "driver": census().driver, "runtime": one.predictor.runtime,
             "file": one.fingerprint, "tile": list(shape), "contexts": one.predictor.contexts,
         },
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Load a model on a GPU, by whichever runtime computes there."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sennet_engine.tensorrt.golden import prove
 from sennet_engine.tensorrt.loading import load_engine
 from sennet_engine.tensorrt.predictor import TensorrtPredictor
 from sennet_engine.tensorrt.products import EngineTarget, open_product
+from sennet_engine.tensorrt.runtime_cache import CompiledKernels
 
 # Two keep the GPU busy while one waits for copies.
 CONTEXTS = 2
@@ -28,16 +30,19 @@ class OpenedModel:
 
     Attributes:
         sides: of the tiles that it takes; empty: any.
-        largest_batch: tiles in a call.
+        smallest_batch, largest_batch: tiles in a call.
         fingerprint: of what computes: two that differ may differ in speed and in a grey level.
         reason: for people: which file, and what was done to get it.
+        kernels: to be kept for the next run, where the runtime compiles some.
     """
 
     predictor: GpuPredictor
     sides: tuple[int, ...]
+    smallest_batch: int
     largest_batch: int
     fingerprint: str
     reason: str
+    kernels: CompiledKernels | None
 
 
 def open_on_gpu(
@@ -66,23 +71,35 @@ def open_on_gpu(
         MissingExtraError: a package is missing.
     """
     if runtime in TARGETS:
+        device.driver.make_current()  # engines are deserialised onto the current device of the thread
         loaded = load_engine(bundle, precision, open_product(TARGETS[runtime]), gpu, on_step=on_step, cache=cache)
-        tensorrt = TensorrtPredictor(loaded, device, contexts=contexts, cuda_graphs=cuda_graphs)
-        prove(tensorrt, bundle, loaded)
+        kernels = CompiledKernels(loaded, gpu, folder=cache)
+        with ExitStack() as until_proven:
+            tensorrt = until_proven.enter_context(
+                TensorrtPredictor(
+                    loaded, device, contexts=contexts, cuda_graphs=cuda_graphs, runtime_cache=kernels.runtime_cache
+                )
+            )
+            proof = prove(tensorrt, bundle, loaded, gpu=gpu)
+            until_proven.pop_all()
         profiles = loaded.facts.identity.profiles
         return OpenedModel(
             predictor=tensorrt,
             sides=tuple(sorted({profile.side for profile in profiles})),
+            smallest_batch=max(profile.batch_smallest for profile in profiles),
             largest_batch=min(profile.batch_largest for profile in profiles),
             fingerprint=loaded.facts.sha256,
-            reason=loaded.reason,
+            reason=f"{loaded.reason}; {proof.text}",
+            kernels=kernels,
         )
     provider = "tensorrt" if runtime == "onnxruntime-tensorrt" else "cuda"
     predictor = OnnxruntimeGpuPredictor(bundle, precision, device, provider=provider, contexts=contexts, cache=cache)
     return OpenedModel(
         predictor=predictor,
         sides=(),
+        smallest_batch=1,
         largest_batch=LARGEST_BATCH,
         fingerprint=bundle.card.files[bundle.onnx_name(precision)].sha256,
         reason=f"{bundle.onnx_name(precision)}, as it is",
+        kernels=None,
     )

@@ -31,10 +31,16 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Census:
-    """The GPUs that are there; `why_none` says why there is none, for people."""
+    """The GPUs that are there.
+
+    Attributes:
+        why_none: why there is none, for people.
+        driver: the newest version of CUDA that the driver knows: "13.0"; empty where there is no driver.
+    """
 
     gpus: tuple[Gpu, ...]
     why_none: str = ""
+    driver: str = ""
 
 
 class _DriverError(Exception):
@@ -50,12 +56,14 @@ def census() -> Census:
         return Census((), f"no NVIDIA driver was found ({LIBRARY})")
     try:
         _call(driver, "cuInit", 0)
-        count = ctypes.c_int()
+        count, version = ctypes.c_int(), ctypes.c_int()
+        _call(driver, "cuDriverGetVersion", ctypes.byref(version))
         _call(driver, "cuDeviceGetCount", ctypes.byref(count))
         gpus = tuple(_gpu(driver, index) for index in range(count.value))
     except _DriverError as error:
         return Census((), f"the NVIDIA driver finds no GPU: {error}")
-    return Census(gpus, "" if gpus else "the NVIDIA driver finds no GPU; is CUDA_VISIBLE_DEVICES empty?")
+    why_none = "" if gpus else "the NVIDIA driver finds no GPU; is CUDA_VISIBLE_DEVICES empty?"
+    return Census(gpus, why_none, f"{version.value // 1000}.{version.value % 1000 // 10}")
 
 
 def present_compute_capability() -> str | None:

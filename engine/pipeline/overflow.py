@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from sennet_engine.device.stream import Bytes
 from sennet_engine.errors import OverflowedError
 from sennet_engine.planning.axes import Axis
@@ -21,15 +23,17 @@ logger = logging.getLogger(__name__)
 class OverflowWatch:
     """A context manager that holds the networks which answer in place of those that overflow, once they are needed.
 
-    Its methods may be called from any thread. Each tile that overflows is computed again for itself, so the mask
-    depends neither on the batch or the slab that it was in, nor on the order of the tiles.
+    Its methods may be called from any thread; one tile is computed at a time, so a network in float32 needs memory for
+    no more than that. Each tile that overflows is computed again for itself, so the mask depends neither on the batch
+    or the slab that it was in, nor on the order of the tiles. Where nothing stands in for the networks there is nothing
+    to close, and it need not be entered.
 
     Args:
         in_fp32: by the passes' `model`, opens the same network in float32. Where there is none, an overflow is an
             error.
 
     Attributes:
-        tiles: that overflowed, counted by model.
+        tiles: that were computed in float32 instead, counted by model.
     """
 
     def __init__(self, in_fp32: Mapping[str, Callable[[], Predictor]] | None = None) -> None:
@@ -38,26 +42,40 @@ class OverflowWatch:
         self._opened: dict[str, Predictor] = {}
         self._stack = ExitStack()
         self._lock = threading.Lock()
+        self._closed = False
 
     def answer(self, one: PassPlan, plane: int, tile: Tile, grey: Bytes, *, axis: Axis) -> Bytes:
         """The answer [rows, columns] to `grey`, the tile as the network saw it.
 
         Raises:
             OverflowedError: there is no network in its place, or that one overflows too.
+            ModelError, DeviceError: the one in its place cannot be opened, or fails.
+            ValueError: the watch was left already.
         """
+        where = f"the tile of {grey.shape[0]} x {grey.shape[1]} at {tile.origin} of plane {axis} = {plane}"
+        shown = np.ascontiguousarray(grey)[None, None]  # a flipped tile is a view that not every runtime reads
+        if one.model not in self._in_fp32:
+            raise OverflowedError(
+                f"{one.model}: answers {where} with NaN or infinity in its precision; compute such tiles in float32 "
+                f"with --on-overflow fp32, or all of them with --precision fp32",
+                tiles=(0,),
+                answers=np.zeros_like(shown),
+            )
         with self._lock:
-            where = f"the tile of {grey.shape[0]} x {grey.shape[1]} at {tile.origin} of plane {axis} = {plane}"
-            if one.model not in self._in_fp32:
-                raise OverflowedError(
-                    f"{one.model}: answers {where} with NaN or infinity in its precision; compute such tiles in "
-                    f"float32 with --on-overflow fp32, or all of them with --precision fp32",
-                    tiles=(0,),
-                    answers=grey[None, None],
-                )
+            if self._closed:
+                raise ValueError("the overflow watch is closed")
             if not self.tiles[one.model]:
                 logger.warning("%s: answers %s with NaN or infinity; computed in float32", one.model, where)
+            try:
+                answer: Bytes = self._fp32(one.model).predict(shown)[0, 0].copy()
+            except OverflowedError as error:
+                raise OverflowedError(
+                    f"{one.model}: answers {where} with NaN or infinity, in float32 too; it cannot answer this volume: "
+                    f"look for broken values in that plane, or use another model",
+                    tiles=error.tiles,
+                    answers=error.answers,
+                ) from error
             self.tiles[one.model] += 1
-            answer: Bytes = self._fp32(one.model).predict(grey[None, None])[0, 0].copy()
             return answer
 
     def __enter__(self) -> Self:
@@ -66,8 +84,10 @@ class OverflowWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._opened.clear()
-        self._stack.close()
+        with self._lock:
+            self._closed = True
+            self._opened.clear()
+            self._stack.close()
 
     def _fp32(self, model: str) -> Predictor:
         if model not in self._opened:

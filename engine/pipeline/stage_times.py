@@ -11,10 +11,12 @@ class StageTimes:
     """Seconds. Stages overlap, so their sum is more than the wall clock; `a + b` are two runs after one another.
 
     Attributes:
-        read, window, resize, cut, copy_in, copy_out, accumulate, write: in which the stage was busy.
-        compute: in which the networks' contexts were busy, added up over them.
-        wall: from the first to the last.
-        outside_network: of `wall`, in which no context was busy.
+        read, window, resize, cut, copy_in, copy_out, accumulate, write: in which the stage was busy. Of several devices
+            that share a run they are added up; in `read` and `write`, which are done for one device at a time, those
+            that wait for their turn count as busy.
+        compute: in which the networks' contexts were busy, added up over them and over the devices.
+        wall: from the first to the last, by the clock, whatever the number of devices.
+        outside_network: of `wall`, in which no context of any device was busy.
     """
 
     read: float = 0.0

@@ -47,6 +47,7 @@ def run_axis(
     slabs: Iterable[Slab | None] | None = None,
     overflows: OverflowWatch | None = None,
     device: Device | None = None,
+    streams: Streams | None = None,
     ring: int = RING,
     first_pass_cells: CellAnswers | None = None,
 ) -> StageTimes:
@@ -61,9 +62,10 @@ def run_axis(
         predictors: by the passes' `model`.
         sink: takes over what is done; an error that it raises ends the run.
         slabs: only these; by default all of the plan. Of an iterator none may be thicker than those. None among them
-            says that the next one may be long in coming: what has begun is finished first.
+            says that the next one may be long in coming: it is asked for when the sink has taken over all before it.
         overflows: answers in place of networks that overflow; by default that is an error.
         device: by default the host.
+        streams: of `device`, not entered yet; by default new ones. Who keeps them can look into them meanwhile.
         ring: buffers for slabs, and for batches of each context; at least 1. With 1 nothing is read ahead.
         first_pass_cells: [Z, Y, X] uint8 in cells of the volume: the largest answer of the cascade's first pass, where
             that was along another axis.
@@ -77,12 +79,12 @@ def run_axis(
     slabs = plan.slabs if slabs is None else slabs
     device = HostDevice() if device is None else device
     began = perf_counter()
-    with Streams(device) as streams:
+    with streams or Streams(device) as opened:
         batches = BatchWay(
-            device, streams, plan.passes, predictors, ring=ring, overflows=overflows or OverflowWatch(), axis=plan.axis
+            device, opened, plan.passes, predictors, ring=ring, overflows=overflows or OverflowWatch(), axis=plan.axis
         )
-        _AxisRun(source, plan, sink, streams, batches, first_pass_cells).run(slabs, ring=ring)
-    return stage_times(streams.meters, wall=perf_counter() - began)
+        _AxisRun(source, plan, sink, opened, batches, first_pass_cells).run(slabs, ring=ring)
+    return stage_times(opened.meters, wall=perf_counter() - began)
 
 
 @dataclass
@@ -142,6 +144,8 @@ class _AxisRun:
             if slab is None:
                 while begun:
                     written.append(self._finish(begun.popleft()))
+                if written:
+                    written[-1].synchronize()
                 continue
             if len(written) == written.maxlen:
                 written[0].synchronize()  # only so that the streams' queues do not grow with the volume

@@ -6,7 +6,8 @@ written once and marked in the journal when it is on the disk, so nothing is los
 """
 
 import io
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sennet_engine.pipeline.canvas import Canvas, accumulator
+from sennet_engine.pipeline.overflow import OverflowWatch
 from sennet_engine.pipeline.plane_source import PlaneSource, VolumePlanes
-from sennet_engine.pipeline.stream_pipeline import RING, SlabResult, StageTimes, run_axis
+from sennet_engine.pipeline.shared_slabs import run_axis_on
+from sennet_engine.pipeline.stream_pipeline import RING, SlabResult, StageTimes
+from sennet_engine.pipeline.worker import Worker
 from sennet_engine.planning.axes import Axis
 from sennet_engine.planning.cells import CELL
 from sennet_engine.planning.passes import AxisPlan, Plan, Slab
-from sennet_engine.predictor import Predictor
 from sennet_engine.resident import release_freed_memory
 from sennet_engine.storage.bricks import BrickFile, BrickPlanes
 from sennet_engine.storage.durable import write_durably
@@ -29,6 +32,8 @@ from sennet_engine.storage.work_folder import WorkFolder
 from sennet_engine.volumes.volume import Volume
 from sennet_engine.window import Window
 
+logger = logging.getLogger(__name__)
+
 GREY = "grey.bricks"
 
 OnPlanes = Callable[[int, int], None]
@@ -36,34 +41,55 @@ OnPlanes = Callable[[int, int], None]
 
 @dataclass
 class RunCounts:
-    """What adds up over a run; a resumed run counts what it did itself."""
+    """What adds up over a run; a resumed run counts what it did itself.
+
+    Attributes:
+        lost_devices: that failed and left their slabs to others.
+    """
 
     times: StageTimes = field(default_factory=StageTimes)
     tiles: int = 0
     tiles_not_gone_on: int = 0
     planes_resumed: int = 0
+    lost_devices: int = 0
 
 
 class VolumeRun:
-    """One plan over one volume, in a work folder that may hold a part of it already."""
+    """One plan over one volume, in a work folder that may hold a part of it already.
+
+    Args:
+        workers: the devices that share the slabs, each with all models of the plan. One that fails is given up for the
+            rest of the run, as long as there is another.
+        work: holds the journal; the run leaves its slab files there.
+        probability: whether the slab files hold it.
+        on_planes: told (planes done, planes in all), from any thread, but never by two at once.
+        overflows: answers in place of networks that overflow; by default that is an error.
+        ring: see `run_axis`; of each worker.
+    """
 
     def __init__(
         self,
         volume: Volume,
         window: Window,
         plan: Plan,
-        predictors: Mapping[str, Predictor],
+        workers: Sequence[Worker],
         work: WorkFolder,
         *,
         probability: bool,
         on_planes: OnPlanes,
+        overflows: OverflowWatch | None = None,
         ring: int = RING,
     ) -> None:
-        self._volume, self._window, self._plan, self._predictors = volume, window, plan, predictors
+        self._volume, self._window, self._plan, self._workers = volume, window, plan, tuple(workers)
         self._work, self._probability, self._ring = work, probability, ring
-        self._on_planes = on_planes
+        self._on_planes, self._overflows = on_planes, overflows
         self.counts = RunCounts()
         self._planes_done, self._planes = 0, sum(axis.shape[0] for axis in plan.axes)
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """Those that have not failed."""
+        return self._workers
 
     @property
     def slab_files(self) -> list[Path]:
@@ -74,7 +100,8 @@ class VolumeRun:
         """Do what the journal does not call done.
 
         Raises:
-            SennetError: a plane cannot be read, or a model cannot compute. What is done stays in the work folder.
+            SennetError: a plane cannot be read, a model cannot compute, or all devices failed. What is done stays in
+                the work folder.
             OSError: the disk is full.
         """
         self._on_planes(0, self._planes)
@@ -113,11 +140,21 @@ class VolumeRun:
             self._report(len(result.slab))
 
         if missing:
-            self.counts.times += run_axis(
-                source, axis, self._predictors, keep, slabs=missing, ring=self._ring, first_pass_cells=first_pass_cells
-            )
+            self.counts.times += run_axis_on(
+                source, axis, self._workers, keep,
+                slabs=missing, ring=self._ring, first_pass_cells=first_pass_cells, overflows=self._overflows,
+                on_lost=self._give_up,
+            )  # fmt: skip
             # The slabs along the next axis have another size: what these leave would be held beside them.
             release_freed_memory()
+
+    def _give_up(self, worker: Worker, error: BaseException, slabs: int) -> None:
+        logger.warning(
+            "%s failed and is given up; %d slabs that it had in hand are done by the others: %s",
+            worker.name, slabs, error,
+        )  # fmt: skip
+        self._workers = tuple(one for one in self._workers if one is not worker)
+        self.counts.lost_devices += 1
 
     def _along_all_axes(self) -> None:
         plan, folder = self._plan, self._work.path

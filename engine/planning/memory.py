@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from sennet_engine.errors import ConfigError
+from sennet_engine.errors import ConfigError, OverflowedError
 from sennet_engine.pipeline.canvas import accumulator
 from sennet_engine.planning.passes import AxisPlan, PassPlan, Plan
 from sennet_engine.predictor import Predictor
@@ -91,7 +92,8 @@ def model_memory(predictor: Predictor, *, before: int, shape: tuple[int, int], b
         before: what `resident_bytes` told before it was loaded.
     """
     loaded, pixels = resident_bytes(), batch * shape[0] * shape[1]
-    predictor.predict(np.zeros((batch, 1, *shape), np.uint8))
+    with suppress(OverflowedError):
+        predictor.predict(np.zeros((batch, 1, *shape), np.uint8))
     alone = resident_bytes() - loaded
     timed_tiles(predictor, shape, batch=batch, rounds=1, seconds=0, give_up_above=0)
     together = resident_bytes() - loaded

@@ -1,5 +1,6 @@
 """Compute a random sample of what was left out as background after all, and count what was missed by that."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -8,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sennet_engine.card import Tiling
-from sennet_engine.errors import ConfigError
+from sennet_engine.errors import ConfigError, OverflowedError
+from sennet_engine.pipeline.overflow import OverflowWatch
 from sennet_engine.pipeline.resize import resized_grey
 from sennet_engine.planning.cells import CELL, Occupancy
 from sennet_engine.planning.layout import Rectangle, Tile, mirrored
@@ -17,6 +19,8 @@ from sennet_engine.planning.scale import network_shape
 from sennet_engine.predictor import Predictor, Tiles
 from sennet_engine.volumes.volume import Volume
 from sennet_engine.window import Window
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SHARE = 0.01
 LEVELS = 256
@@ -41,20 +45,23 @@ class Audit:
         voxels: looked at, all of them in cells that had been left out.
         vessel_voxels: those of them at or above the threshold.
         highest_probability: among them, 0 to 1.
+        tiles_overflowed: of `tiles`, those to which nothing had a finite answer; none of their voxels was looked at.
     """
 
     tiles: int
     voxels: int
     vessel_voxels: int
     highest_probability: float
+    tiles_overflowed: int = 0
 
     @property
     def sentence(self) -> str:
         """For people, without a full stop."""
         found = f"{self.vessel_voxels:,}" if self.vessel_voxels else "none"
+        unknown = f"; {self.tiles_overflowed} of {self.tiles} tiles overflowed" if self.tiles_overflowed else ""
         return (
             f"of {self.voxels:,} voxels of background computed after all {found} would have been vessel, "
-            f"highest probability {self.highest_probability:.2f}"
+            f"highest probability {self.highest_probability:.2f}{unknown}"
         )
 
 
@@ -67,6 +74,7 @@ def audited(
     tilings: Mapping[str, Tiling],
     share: float = DEFAULT_SHARE,
     seed: int = 0,
+    overflows: OverflowWatch | None = None,
 ) -> Audit | None:
     """Show the plan's first network places along z that were left out; None where nothing was, or with a share of 0.
 
@@ -75,6 +83,7 @@ def audited(
     Args:
         predictors, tilings: by the keys of the plan's models.
         share: of the pixels that the first pass computes, at most so many are spent; but one tile always is.
+        overflows: as in `audit`.
 
     Raises:
         ConfigError: the share is not in [0, 1].
@@ -88,7 +97,7 @@ def audited(
         return None
     return audit(
         volume, window, predictors[one.model], places,
-        occupancy=plan.occupancy, one=one, threshold_milli=plan.threshold_milli,
+        occupancy=plan.occupancy, one=one, threshold_milli=plan.threshold_milli, overflows=overflows,
     )  # fmt: skip
 
 
@@ -136,8 +145,15 @@ def audit(
     occupancy: Occupancy,
     one: PassPlan,
     threshold_milli: int,
+    overflows: OverflowWatch | None = None,
 ) -> Audit:
     """Compute `places` by the network of pass `one` and count the voxels of cells that were left out.
+
+    The mask is made by then and does not depend on them: a place to which nothing has a finite answer is logged and
+    counted, and ends nothing.
+
+    Args:
+        overflows: answers in place of a network that overflows; by default nothing does.
 
     Raises:
         VolumeError: a plane cannot be read.
@@ -145,12 +161,17 @@ def audit(
     """
     shape = _seen_shape(occupancy, one)
     counts = np.zeros(LEVELS, np.int64)
+    overflows, without_answer = overflows or OverflowWatch(), 0
     cut = _tiles_of_places(volume, window, places, shape)
     for start in range(0, len(places), one.batch):
         some = places[start : start + one.batch]
         tiles = np.zeros((one.batch, 1, *some[0].tile.shape), np.uint8)
         tiles[: len(some), 0] = list(islice(cut, len(some)))
-        for place, answer in zip(some, predictor.predict(tiles)[:, 0], strict=False):
+        answers = _answers(predictor, tiles, some, one, overflows)
+        without_answer += sum(answer is None for answer in answers)
+        for place, answer in zip(some, answers, strict=True):
+            if answer is None:
+                continue
             counts += np.bincount(_skipped_levels(answer, place, occupancy, shape), minlength=LEVELS)
     levels = np.arange(LEVELS)
     return Audit(
@@ -158,7 +179,26 @@ def audit(
         voxels=int(counts.sum()),
         vessel_voxels=int(counts[levels * 1000 >= threshold_milli * 255].sum()),
         highest_probability=int(levels[counts > 0].max(initial=0)) / 255,
+        tiles_overflowed=without_answer,
     )
+
+
+def _answers(
+    predictor: Predictor, tiles: Tiles, places: Sequence[Place], one: PassPlan, overflows: OverflowWatch
+) -> list[Tiles | None]:
+    """The answers [rows, columns] to `places`, with which `tiles` [B, 1, rows, columns] begin; None for no answer."""
+    try:
+        return list(predictor.predict(tiles)[: len(places), 0])
+    except OverflowedError as error:
+        found: list[Tiles | None] = list(error.answers[: len(places), 0])
+        for index in (index for index in error.tiles if index < len(places)):
+            place = places[index]
+            try:
+                found[index] = overflows.answer(one, place.z, place.tile, tiles[index, 0], axis="z")
+            except OverflowedError as without:
+                logger.warning("the audit leaves out a tile of background: %s", without)
+                found[index] = None
+        return found
 
 
 def _side(one: PassPlan, tiling: Tiling) -> int:

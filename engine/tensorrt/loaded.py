@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sennet_engine.engine_file import EngineFacts
+from sennet_engine.tensorrt.log import BuildLog
 from sennet_engine.tensorrt.products import Product
 
 
@@ -18,6 +19,7 @@ class LoadedEngine:
         runtime: the product's `Runtime`, which the engine needs for as long as it is used.
         engine: the product's `ICudaEngine`.
         reason: for people: why this file, and what was done to get it.
+        log: what the product's objects say, those that are made from the engine as well.
     """
 
     product: Product
@@ -26,3 +28,4 @@ class LoadedEngine:
     runtime: Any
     engine: Any
     reason: str
+    log: BuildLog

@@ -11,6 +11,7 @@ from sennet_export.errors import GateError
 from sennet_export.half.cast import cast_count, half_model
 from sennet_export.half.emulation import emulated
 from sennet_export.half.graph import half_ports, prepared, tensor_types
+from sennet_export.half.overflow import with_overflow_output
 from sennet_export.half.ranges import measured_activations
 from sennet_export.half.seams import with_fewer_casts
 from sennet_export.half.sensitive import sensitive_nodes
@@ -27,7 +28,7 @@ class Half:
     """A graph in half that its judge accepted.
 
     Attributes:
-        model: uint8 in and out.
+        model: uint8 in and out, with the output `overflowed` (see `with_overflow_output`).
         kept: the reason by name of every node that computes in float32 though it could compute in half.
         at_fault: the nodes among them that were not known to be sensitive: the judge had refused the graph.
         largest: the tensor of the float32 graph with the largest value on the tiles, and that value.
@@ -56,8 +57,8 @@ def half_from_onnx(
     Args:
         model: float32, uint8 in and out. It is not changed.
         tiles: uint8 [n, 1, S, S], on which activations are measured.
-        judge: says what is wrong with a graph in half, None where nothing is. Since a CPU computes half in float32, it
-            ought to run `emulated` of it.
+        judge: says what is wrong with a graph in half, which has both outputs; None where nothing is. Since a CPU
+            computes half in float32, it ought to run `emulated` of it.
         most_trials: graphs that are judged at most, 2 or more.
 
     Raises:
@@ -99,7 +100,7 @@ class _Search:
     def fault_of(self, more: Mapping[str, str]) -> str | None:
         """Judge the graph that keeps `more` in float32 beside what is sensitive."""
         self._on_step(f"fp16, trial {len(self.trials) + 1}: {len(more)} more operators in float32")
-        fault = self._judge(self._cast(more))
+        fault = self._judge(with_overflow_output(self._cast(more)))
         self.trials.append(Trial(self._in_order(more), fault))
         return fault
 
@@ -137,7 +138,7 @@ class _Search:
         """The graph that keeps `more`, which was accepted."""
         model, kept = self._cast(more), self._kept(more)
         return Half(
-            model=model,
+            model=with_overflow_output(model),
             kept=kept,
             at_fault=self._in_order(more),
             largest=self._activations.largest,

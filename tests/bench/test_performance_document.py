@@ -37,4 +37,4 @@ def test_its_commands_take_their_options(command):
             assert option in told.out, (name, option)
     written = {Path(words[words.index("--json") + 1]).name for words in used if "--json" in words}
     named = {Path(found[2]).name for found in MARKED.finditer(TEXT)}
-    assert named <= written
+    assert named == written

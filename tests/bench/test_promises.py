@@ -246,7 +246,7 @@ def test_each_way_is_the_way_that_it_says(tmp_path, strided_bundle, monkeypatch)
 
     class Watched(identical.VolumeRun):
         def __init__(self, *arguments, ring, **others):
-            _volume, _window, seen["plan"], seen["predictors"], *_ = arguments
+            _volume, _window, seen["plan"], seen["workers"], *_ = arguments
             seen["ring"] = ring
             super().__init__(*arguments, ring=ring, **others)
 
@@ -258,7 +258,8 @@ def test_each_way_is_the_way_that_it_says(tmp_path, strided_bundle, monkeypatch)
     way = Way("other", batch=2, slab_planes=3, threads=2, contexts=2, ring=3, backwards=True)
     assert mask_of_way(volume, settings, way, tmp_path / "b") == plain
     axis = seen["plan"].axes[0]
-    (predictor,) = seen["predictors"].values()
+    (worker,) = seen["workers"]
+    (predictor,) = worker.predictors.values()
     assert [tile.origin for tile in axis.passes[0].layouts[0]] == forward[::-1]
     assert (axis.passes[0].batch, len(axis.slabs[0]), seen["ring"]) == (2, 3, 3)
     assert (predictor.threads, predictor.contexts) == (2, 2)

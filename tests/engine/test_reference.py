@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from sennet_engine.bundle import open_bundle
+from sennet_engine.device.host import HostDevice
 from sennet_engine.ensemble import Ensemble
 from sennet_engine.ensemble_file import expanded_passes
 from sennet_engine.pipeline.volume_run import VolumeRun
+from sennet_engine.pipeline.worker import Worker
 from sennet_engine.planning.cells import Occupancy, everywhere
 from sennet_engine.planning.planner import PlanRequest, make_plan
 from sennet_engine.reference import reference_mask, reference_sums
@@ -82,7 +84,8 @@ def pipeline(tmp_path, volume, plan, opened, *, window=WINDOW, runtime="onnxrunt
             for key in keys_of(plan)
         }
         work = held.enter_context(work_folder(tmp_path / "out", {}, units=1, resume=False, discard=False))
-        run = VolumeRun(volume, window, plan, predictors, work, probability=True, on_planes=lambda *_: None, ring=ring)
+        workers = [Worker("cpu", HostDevice(), predictors)]
+        run = VolumeRun(volume, window, plan, workers, work, probability=True, on_planes=lambda *_: None, ring=ring)
         run.run()
         return written(run.slab_files)
 

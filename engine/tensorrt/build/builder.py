@@ -27,8 +27,8 @@ from sennet_engine.engine_file import (
 from sennet_engine.errors import ConfigError, MissingExtraError, ModelError, SennetError
 from sennet_engine.tensorrt.build.messages import BuildRequest, Built, built_from_message
 from sennet_engine.tensorrt.build.precision import WrongPrecisionError
-from sennet_engine.tensorrt.products import EngineTarget, Product, open_product
 from sennet_engine.tensorrt.build.settings import BuildSettings
+from sennet_engine.tensorrt.products import EngineTarget, Product, open_product
 
 logger = logging.getLogger(__name__)
 

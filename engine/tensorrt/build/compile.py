@@ -10,13 +10,13 @@ from sennet_engine.engine_file import BuilderOptions, Profile
 from sennet_engine.errors import ConfigError, ModelError
 from sennet_engine.gpu.present import present_compute_capability
 from sennet_engine.tensorrt.build.inspector import work_of_engine
-from sennet_engine.tensorrt.log import BuildLog
 from sennet_engine.tensorrt.build.messages import Built
 from sennet_engine.tensorrt.build.network import named_with_source, parsed_network
 from sennet_engine.tensorrt.build.precision import refuse_other_precision, share_by_precision, work_of_network
-from sennet_engine.tensorrt.products import Product, member_name
 from sennet_engine.tensorrt.build.settings import BuildSettings
 from sennet_engine.tensorrt.build.timing_cache import open_timing_cache
+from sennet_engine.tensorrt.log import BuildLog
+from sennet_engine.tensorrt.products import Product, member_name
 
 OnProgress = Callable[[str, int, int], None]
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from sennet_engine.tensorrt.products import EngineTarget
 from sennet_engine.tensorrt.build.settings import BuildSettings
+from sennet_engine.tensorrt.products import EngineTarget
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from sennet_engine.errors import ModelError
+from sennet_engine.graph_ends import OVERFLOWED
 from sennet_engine.tensorrt.log import BuildLog
 
 INPUT, OUTPUT = "tiles", "probabilities"
@@ -17,7 +18,7 @@ def parsed_network(trt: Any, builder: Any, log: BuildLog, onnx: bytes, *, name: 
 
     Raises:
         ModelError: the parser refuses it, with every node at fault, its operator and, where the file tells, the source
-            line; or its ends are not uint8 tiles [B, 1, H, W].
+            line; or its ends are not uint8 tiles [B, 1, H, W], and at most which of them overflowed, uint8 [B].
     """
     refuse_external_data(onnx, name=name)
     network = builder.create_network(strong_typing(trt))
@@ -97,12 +98,13 @@ def _refuse_other_ends(trt: Any, network: Any, *, name: str) -> None:
     ends += [network.get_output(i) for i in range(network.num_outputs)]
     got = [f"{end.name} {end.dtype.name} {tuple(end.shape)}" for end in ends]
     fits = (
-        [end.name for end in ends] == [INPUT, OUTPUT]
+        [end.name for end in ends] in ([INPUT, OUTPUT], [INPUT, OUTPUT, OVERFLOWED])
         and all(end.dtype == trt.DataType.UINT8 for end in ends)
-        and all(len(end.shape) == 4 and end.shape[1] == 1 for end in ends)
+        and all(len(end.shape) == 4 and end.shape[1] == 1 for end in ends[:2])
+        and all(len(end.shape) == 1 for end in ends[2:])
     )
     if not fits:
         raise ModelError(
             f"{name}: got the ends {', '.join(got)}, expected {INPUT} UINT8 [B, 1, H, W] and {OUTPUT} UINT8 "
-            f"[B, 1, H, W]; export the model again with sennet-export"
+            f"[B, 1, H, W], and at most {OVERFLOWED} UINT8 [B] as well; export the model again with sennet-export"
         )

@@ -29,6 +29,10 @@ class Driver:
     def _cuInit(self, flags):
         return int(flags != 0)
 
+    def _cuDriverGetVersion(self, version):
+        version._obj.value = 13020
+        return 0
+
     def _cuDeviceGetCount(self, count):
         count._obj.value = len(self.capabilities)
         return 0
@@ -58,6 +62,7 @@ def test_every_gpu_is_told(monkeypatch):
     """Memory beyond 4 GiB is not cut off."""
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Driver([(9, 0), (8, 6)]))
     assert census().gpus == (Gpu(0, "GPU 0", "9.0", 2**33), Gpu(1, "GPU 1", "8.6", 2**34))
+    assert census().driver == "13.2"
     assert present_compute_capability() == "9.0"
 
 

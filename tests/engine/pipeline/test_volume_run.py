@@ -1,5 +1,7 @@
 """A run over a volume: interrupted anywhere, resumed, or done in another order, it ends in the same slab files."""
 
+import logging
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
@@ -7,20 +9,24 @@ import numpy as np
 import pytest
 
 from sennet_engine.bundle import open_bundle
+from sennet_engine.device.host import HostDevice
 from sennet_engine.ensemble import Ensemble
 from sennet_engine.ensemble_file import expanded_passes
-from sennet_engine.errors import OutputError
+from sennet_engine.errors import DeviceError, OutputError
 from sennet_engine.pipeline import volume_run
 from sennet_engine.pipeline.volume_run import VolumeRun
+from sennet_engine.pipeline.worker import Worker
 from sennet_engine.planning.cells import everywhere
 from sennet_engine.planning.planner import PlanRequest, make_plan
 from sennet_engine.runtimes import open_predictor
+from sennet_engine.storage.journal import Journal
 from sennet_engine.storage.slab_file import SlabFile, write_slab_file
 from sennet_engine.storage.work_folder import work_folder
 from sennet_engine.volumes.volume import ArrayVolume
 from sennet_engine.window import Window
 
 SHAPE = (37, 40, 52)
+ONE_DEVICE = (HostDevice(),)
 STACK = np.random.default_rng(4).integers(0, 256, SHAPE, dtype=np.uint8)
 STACK[:, 16:, :] //= 32
 
@@ -82,18 +88,24 @@ def plan_of(bundles):
 def run(bundles, tmp_path):
     """Run a plan, by default from anew: contents of the slab files, and what was counted; None if interrupted.
 
-    `lost`: a file that is gone when the run is resumed.
+    `lost`: a file that is gone when the run is resumed. `devices`: that share it.
     """
 
-    def one_run(plan, *, volume=None, resume=False, lost=None, **options):
+    def one_run(plan, *, volume=None, resume=False, lost=None, devices=ONE_DEVICE, **options):
         with ExitStack() as held:
-            predictors = {key: held.enter_context(open_predictor(one, threads=1)) for key, one in bundles.items()}
+            workers = [
+                Worker(
+                    f"device {number}", device,
+                    {key: held.enter_context(open_predictor(one, threads=1)) for key, one in bundles.items()},
+                )
+                for number, device in enumerate(devices)
+            ]  # fmt: skip
             held.enter_context(suppress(Interrupted))
             work = held.enter_context(work_folder(tmp_path / "out", {}, units=1, resume=resume, discard=not resume))
             if lost:
                 (work.path / lost).unlink()
             options = {"probability": True, "on_planes": lambda *_: None} | options
-            the_run = VolumeRun(volume or ArrayVolume(STACK), Window(0, 255), plan, predictors, work, **options)
+            the_run = VolumeRun(volume or ArrayVolume(STACK), Window(0, 255), plan, workers, work, **options)
             the_run.run()
             return {path.name: path.read_bytes() for path in sorted(the_run.slab_files)}, the_run.counts
         return None, None
@@ -170,6 +182,84 @@ def test_bricks_of_any_size_decide_a_cascade_alike(plan_of, run, tmp_path):
     assert masks[0].any()
     assert (masks[0] == masks[1]).all()
     assert (masks[0] == masks[2]).all()
+
+
+class Failing(HostDevice):
+    """Fails with the call number `at`, or as soon as `when` says so."""
+
+    def __init__(self, at=0, *, when=None):
+        self.left = at
+        self.when = when or (lambda: self.left < 0)
+
+    def compute(self, stream, *arguments, **options):
+        def fail():
+            self.left -= 1
+            if self.when():
+                raise DeviceError("device: fell off the bus")
+
+        stream.enqueue(fail)
+        super().compute(stream, *arguments, **options)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize(("passes", "cascade"), CASES)
+def test_several_devices_end_in_the_same_files(plan_of, run, passes, cascade, count):
+    """Slabs are done in any order, and each is counted and told once; also where a device is lost on the way."""
+    plan = plan_of(passes, cascade=cascade)
+    whole, counts = run(plan)
+    for devices in ([HostDevice()] * count, [Failing(2), *[HostDevice()] * (count - 1)]):
+        reports = Reports()
+        contents, shared = run(plan, devices=devices, on_planes=reports)
+        assert contents == whole
+        assert (shared.tiles, shared.tiles_not_gone_on) == (counts.tiles, counts.tiles_not_gone_on)
+        assert reports == sorted(reports)
+        assert len(set(reports)) == sum(len(axis.slabs) for axis in plan.axes) + 1
+
+
+def test_a_device_that_failed_is_told_and_given_up_for_all_axes(plan_of, run, caplog):
+    """With its name, its error and how many slabs it leaves."""
+    plan, broken = plan_of(ALL_AXES), Failing(0)
+    tried = []
+    broken.pinned = lambda size: (tried.append(size), HostDevice().pinned(size))[1]
+    with caplog.at_level(logging.WARNING):
+        contents, counts = run(plan, devices=[HostDevice(), broken], volume=Slow(STACK))
+    assert contents == run(plan)[0]
+    assert counts.lost_devices == 1
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("device 1 failed and is given up; ")
+    assert message.endswith("slabs that it had in hand are done by the others: device: fell off the bus")
+    assert len(tried) <= 3 * 2 * 2  # of one axis: for places of the ring and its contexts
+
+
+class Slow(ArrayVolume):
+    """Takes its time, so that each device gets a slab."""
+
+    def read_planes(self, start, stop):
+        time.sleep(0.02)
+        return super().read_planes(start, stop)
+
+
+@pytest.mark.parametrize("passes", [ALONG_Z, ALL_AXES])
+def test_a_run_whose_devices_all_failed_is_resumed(plan_of, run, passes):
+    """What they did stays done, and each slab stands in the journal once."""
+    plan = plan_of(passes)
+    whole, _ = run(plan)
+    reports = Reports()
+    with pytest.raises(DeviceError, match="fell off the bus"):
+        run(plan, devices=[Failing(when=lambda: reports[-1][0] > 8) for _ in range(2)], on_planes=reports)
+    contents, counts = run(plan, resume=True)
+    assert contents == whole
+    assert counts.planes_resumed == reports[-1][0] > 0
+
+
+def test_the_journal_names_every_slab_once(plan_of, run, monkeypatch):
+    """Of every axis, whoever did it."""
+    marked, real = [], Journal.mark_done
+    monkeypatch.setattr(Journal, "mark_done", lambda journal, unit: (marked.append(unit), real(journal, unit)))
+    plan = plan_of(ALL_AXES, cascade=0.2)
+    run(plan, devices=[HostDevice(), Failing(3), HostDevice()])
+    expected = [f"{axis.axis} {slab.start}" for axis in plan.axes for slab in axis.slabs]
+    assert sorted(marked) == sorted(expected + [f"sum {slab.start}" for slab in plan.axes[0].slabs])
 
 
 def test_sums_that_are_added_up_are_not_added_up_again(plan_of, run, monkeypatch):

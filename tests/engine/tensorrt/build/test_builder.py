@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from sennet_engine.engine_file import BuilderOptions, Profile, read_facts
 from sennet_engine.errors import ConfigError, ModelError
@@ -118,6 +118,26 @@ def test_a_file_that_is_no_model_of_tiles_is_refused(build):
     model.graph.initializer[1].data_location = onnx.TensorProto.EXTERNAL
     with pytest.raises(ModelError, match="weights in other files"):
         build(model.SerializeToString())
+
+
+def test_a_file_may_tell_which_tiles_overflowed(build):
+    """Its second output is taken, and one of another name or rank is not."""
+
+    def with_second(name, shape, reads):
+        model = onnx.ModelProto.FromString(convolutions())
+        model.graph.node.append(helper.make_node("Cast", [reads], [name], to=onnx.TensorProto.UINT8))
+        model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, shape))
+        return model
+
+    watched = with_second("overflowed", ["batch"], "sum")
+    watched.graph.initializer.append(numpy_helper.from_array(np.array([1, 2, 3]), "axes"))
+    watched.graph.node.insert(
+        len(watched.graph.node) - 1, helper.make_node("ReduceL1", ["logits", "axes"], ["sum"], keepdims=0)
+    )
+    assert build(watched.SerializeToString()).path.stat().st_size > 0
+    for name in ("overflowed", "shares"):
+        with pytest.raises(ModelError, match=rf"got the ends .*{name} UINT8.*at most overflowed UINT8 \[B\]"):
+            build(with_second(name, ["batch", 1, "h", "w"], "rounded").SerializeToString())
 
 
 def test_fixed_shapes_are_kept(build):

@@ -1,0 +1,103 @@
+"""What tests on a GPU share: the first GPU, a model with one tile side, and a model that overflows in half."""
+
+import hashlib
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sennet_bench.gpu_check.model_copy import copy_for_one_side
+from sennet_engine.bundle import BUILTIN, open_bundle
+from sennet_engine.gpu.present import census
+
+GAIN = np.float16(400)  # takes grey levels from 164 on out of the range of half
+
+
+@pytest.fixture(scope="session")
+def gpu():
+    """The first GPU that the driver tells of."""
+    found = census()
+    if not found.gpus:
+        pytest.fail(found.why_none)
+    return found.gpus[0]
+
+
+@pytest.fixture
+def device(gpu):
+    """It, opened."""
+    from sennet_engine.device.cuda import CudaDevice
+
+    return CudaDevice(gpu.index)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """The built-in model for one tile side; engines that are built stay beside it for the other tests."""
+    bundle, _ = copy_for_one_side(BUILTIN, tmp_path_factory.mktemp("model") / "small.model")
+    return bundle
+
+
+@pytest.fixture
+def open_model(gpu, device):
+    """Open a bundle on the GPU by a runtime; closed at the end."""
+    from sennet_engine.gpu.open import open_on_gpu
+
+    opened = []
+
+    def run(bundle, precision, runtime, *, cuda_graphs="auto", contexts=2, cache=None):
+        found = open_on_gpu(
+            bundle, precision, gpu, device, runtime=runtime, cuda_graphs=cuda_graphs, cache=cache,
+            on_step=lambda _step: None, contexts=contexts,
+        )  # fmt: skip
+        opened.append(found.predictor)
+        return found.predictor
+
+    yield run
+    for predictor in opened:
+        predictor.__exit__(None, None, None)
+
+
+@pytest.fixture
+def overflowing(identity_bundle):
+    """A bundle whose fp16 file multiplies grey levels by 400: bright tiles have no finite answer."""
+    nodes = [
+        helper.make_node("Cast", ["tiles"], ["x"], name="door", to=TensorProto.FLOAT16),
+        helper.make_node("Conv", ["x", "gain"], ["half"], name="conv"),
+        helper.make_node("Cast", ["half"], ["logits"], name="up", to=TensorProto.FLOAT),
+        helper.make_node("Sigmoid", ["logits"], ["probability"], name="sigmoid"),
+        helper.make_node("Mul", ["probability", "levels"], ["scaled"], name="scaled"),
+        helper.make_node("Round", ["scaled"], ["rounded"], name="round"),
+        helper.make_node("Cast", ["rounded"], ["probabilities"], name="end", to=TensorProto.UINT8),
+        helper.make_node("ReduceL1", ["logits", "axes"], ["sum"], name="sum", keepdims=0),
+        helper.make_node("Less", ["sum", "largest"], ["finite"], name="finite"),
+        helper.make_node("Cast", ["finite"], ["is_finite"], name="is_finite", to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "is_finite"], ["not_finite"], name="not_finite"),
+        helper.make_node("Cast", ["not_finite"], ["overflowed"], name="overflowed", to=TensorProto.UINT8),
+    ]
+    values = {
+        "gain": np.full((1, 1, 1, 1), GAIN), "levels": np.float32(255), "one": np.float32(1),
+        "largest": np.finfo(np.float32).max, "axes": np.array([1, 2, 3]),
+    }  # fmt: skip
+    axes = ["batch", 1, "h", "w"]
+    graph = helper.make_graph(
+        nodes, "test",
+        [helper.make_tensor_value_info("tiles", TensorProto.UINT8, axes)],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.UINT8, axes),
+            helper.make_tensor_value_info("overflowed", TensorProto.UINT8, ["batch"]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(made)
+    content = made.SerializeToString()
+    (identity_bundle / "model.fp16.onnx").write_bytes(content)
+    card = json.loads((identity_bundle / "model.json").read_text())
+    card["files"]["model.fp16.onnx"] = {
+        "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "kind": "onnx", "precision": "fp16",
+    }  # fmt: skip
+    card["tiling"] |= {"sides": [64], "default_side": 64}
+    (identity_bundle / "model.json").write_text(json.dumps(card))
+    return open_bundle(identity_bundle)

@@ -1,0 +1,76 @@
+"""`sennet-infer` on a GPU, from the command to the mask."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from sennet_engine.gpu.present import census
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def volume(tmp_path):
+    """A bright organ with dark vessels along z, uint8 [12, 640, 600]."""
+    rows, columns = np.ogrid[:640, :600]
+    inside = ((rows - 320) / 280) ** 2 + ((columns - 300) / 260) ** 2 < 1
+    vessels = ((rows % 90 - 45) ** 2 + (columns % 80 - 40) ** 2) < 30
+    plane = np.where(inside, np.where(vessels, 85, 105), 40)
+    stack = plane + np.random.default_rng(3).normal(0, 2, (12, 640, 600))
+    tifffile.imwrite(tmp_path / "volume.tif", np.clip(stack, 0, 255).astype(np.uint8), photometric="minisblack")
+    return tmp_path / "volume.tif"
+
+
+@pytest.fixture
+def masks(command, model, volume, tmp_path):
+    """Run the command with options; its mask and its summary."""
+
+    def run(name, *options):
+        side = model.card.tiling.default_side
+        ran = command(
+            "sennet-infer", volume, "--out", tmp_path / name, "--model", model.path, "--tile", side,
+            "--voxel-size", "50", "--quiet", *options,
+        )  # fmt: skip
+        assert ran.code == 0, ran.err
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        return tifffile.imread(tmp_path / name / "mask.tif") != 0, summary
+
+    return run
+
+
+def test_the_gpu_finds_what_the_processors_find(masks):
+    """By default in fp16 on a GPU; auto takes it, and says so."""
+    expected, _ = masks("cpu", "--device", "cpu", "--runtime", "onnxruntime", "--precision", "fp32")
+    found, summary = masks("auto")
+    assert "cuda:0" in summary["device"]
+    assert summary["precision"] == "fp16"
+    assert np.count_nonzero(found != expected) <= 0.02 * max(50, np.count_nonzero(expected))
+
+
+@pytest.mark.parametrize("option", [("--cuda-graphs", "on"), ("--slab", "1"), ("--slab", "5")])
+def test_a_mask_does_not_depend_on_how_it_is_computed(masks, option):
+    """With the same batch, the same bits."""
+    plain, _ = masks("plain", "--device", "cuda", "--batch", "2")
+    other, _ = masks("other", "--device", "cuda", "--batch", "2", *option)
+    assert np.array_equal(plain, other)
+
+
+def test_two_gpus_compute_the_same_mask(masks):
+    """Slabs are dealt out to both."""
+    if len(census().gpus) < 2:
+        pytest.skip("there is one GPU alone")
+    if census().gpus[0].compute_capability != census().gpus[1].compute_capability:
+        pytest.skip("the GPUs are of different kinds")
+    one, _ = masks("one", "--device", "cuda:0", "--batch", "2", "--slab", "2")
+    both, summary = masks("both", "--device", "cuda:0,cuda:1", "--batch", "2", "--slab", "2")
+    assert np.array_equal(one, both)
+    assert "cuda:1" in summary["device"]
+
+
+def test_a_gpu_that_is_not_there_is_refused(command, volume):
+    """Exit code 2, with those that are there."""
+    ran = command("sennet-infer", volume, "--device", f"cuda:{len(census().gpus)}")
+    assert ran.code == 2
+    assert "cuda:0" in ran.err
