@@ -40,6 +40,7 @@ class Task:
 
     Attributes:
         dtype: of the volume.
+        batch: tiles in a call, where that is settled already; None leaves it to what computes.
         measure_memory: whether what the models hold is to be measured, though no limit was given.
         seconds: of the parts of the preparation; they are added to.
     """
@@ -49,6 +50,7 @@ class Task:
     request: PlanRequest
     settings: InferSettings
     dtype: np.dtype[np.generic]
+    batch: int | None
     measure_memory: bool
     seconds: dict[str, float]
 

@@ -144,10 +144,11 @@ class _Preparation:
             scale_override=settings.scale,
             precision=opened.precision,
         )
-        request = _request(ensemble, opened, settings, self._interrupted)
+        batch = settings.batch if settings.batch is not None else self._interrupted.batch
+        request = _request(ensemble, opened, settings, batch)
         request.refuse_bad()
         window, occupancy = self._survey()
-        task = Task(passes, occupancy, request, settings, volume.dtype, self._measure_memory, self._seconds)
+        task = Task(passes, occupancy, request, settings, volume.dtype, batch, self._measure_memory, self._seconds)
         computing = self._computing(task, choice, loaded)
         return Prepared(
             opened=replace(opened, ensemble=ensemble),
@@ -218,10 +219,7 @@ def _opened(choice: DeviceChoice, settings: InferSettings) -> tuple[OpenedEnsemb
     return opened("fp16"), ["in fp16, as a GPU is fastest"]
 
 
-def _request(
-    ensemble: Ensemble, opened: OpenedEnsemble, settings: InferSettings, interrupted: Interrupted
-) -> PlanRequest:
-    batch = settings.batch if settings.batch is not None else interrupted.batch
+def _request(ensemble: Ensemble, opened: OpenedEnsemble, settings: InferSettings, batch: int | None) -> PlanRequest:
     return PlanRequest(
         threshold=opened.threshold if settings.threshold is None else settings.threshold,
         min_voxels=ensemble.min_voxels if settings.min_voxels is None else settings.min_voxels,

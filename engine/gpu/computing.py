@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 def on_gpus(task: Task, loaded: ExitStack, choice: DeviceChoice) -> Computing:
     """Load every model on every GPU of `choice`; `loaded` lets go of them.
 
-    Tile sides are those that the loaded files take. The batch is that of `task.settings`, or what a sweep on the first
+    Tile sides are those that the loaded files take. The batch is that of `task`, or what a sweep on the first
     GPU finds, the smallest over the models.
 
     Raises:
@@ -116,9 +116,9 @@ def _refuse_other_sides(passes: tuple[Pass, ...], sides: Mapping[str, tuple[int,
 
 
 def _batch(task: Task, plan: Plan, key: str, one: OpenedModel, gpu: Gpu, device: CudaDevice) -> BatchChoice:
-    asked, shape = task.settings.batch, costliest_shape(plan, key) or _usual_shape(task.by_model[key])
-    if asked is not None:
-        return BatchChoice(asked, None, remembered=False, reason="as --batch says")
+    shape = costliest_shape(plan, key) or _usual_shape(task.by_model[key])
+    if task.batch is not None:
+        return BatchChoice(task.batch, None, remembered=False, reason="as was asked for")
     return swept_batch(
         lambda batch: seconds_per_tile(one.predictor, device, shape, batch=batch),
         smallest=one.smallest_batch,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sennet_engine.bundle import Bundle
 from sennet_engine.card import Precision
@@ -20,6 +21,7 @@ from sennet_engine.tensorrt.runtime_cache import CompiledKernels
 # Two keep the GPU busy while one waits for copies.
 CONTEXTS = 2
 TARGETS: dict[str, EngineTarget] = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
+PROVIDERS: dict[str, Literal["cuda", "tensorrt"]] = {"onnxruntime-cuda": "cuda", "onnxruntime-tensorrt": "tensorrt"}
 # Tiles in a call of runtimes that say no more than that they take any number.
 LARGEST_BATCH = 16
 
@@ -92,8 +94,9 @@ def open_on_gpu(
             reason=f"{loaded.reason}; {proof.text}",
             kernels=kernels,
         )
-    provider = "tensorrt" if runtime == "onnxruntime-tensorrt" else "cuda"
-    predictor = OnnxruntimeGpuPredictor(bundle, precision, device, provider=provider, contexts=contexts, cache=cache)
+    predictor = OnnxruntimeGpuPredictor(
+        bundle, precision, device, provider=PROVIDERS[runtime], contexts=contexts, cache=cache
+    )
     return OpenedModel(
         predictor=predictor,
         sides=(),
