@@ -31,6 +31,9 @@ class TileNormalisation(Config):
 Normalisation = Annotated[FixedNormalisation | TileNormalisation, Field(discriminator="kind")]
 
 
+# Beyond it the halo's share of a tile hardly falls.
+LARGE_ENGINE_SIDE = 768
+
 HaloAgainst = Literal["whole plane", "neighbouring tiles"]
 
 
@@ -64,6 +67,17 @@ class Tiling(Config):
     halo_tolerance: int = Field(1, ge=0, le=255)
     halo_error: list[HaloError] = []
     halo_against: HaloAgainst = "whole plane"
+
+    @property
+    def engine_sides(self) -> tuple[int, ...]:
+        """The sides that an engine is built for where nobody names others: each of them takes the builder long.
+
+        Networks that are exact on tiles do with any side; larger tiles overlap less.
+        """
+        if not self.exact:
+            return tuple(self.sides)
+        large = min(self.sides, key=lambda side: abs(side - LARGE_ENGINE_SIDE))
+        return tuple(sorted({self.default_side, large}))
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Tiling":

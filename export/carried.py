@@ -11,7 +11,7 @@ from sennet_engine.card import ModelCard, ModelFile
 from sennet_engine.engine_file import facts_path, read_facts
 from sennet_engine.errors import ConfigError, ModelError
 from sennet_export.calibration import Calibration, phantom_calibration, read_calibration
-from sennet_export.files import ENGINE_INT8_NAME, GOLDEN_NAME, ONNX_NAMES
+from sennet_export.files import ENGINE_INT8_NAME, ONNX_NAMES
 from sennet_export.settings import ExportSettings
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def copied(source: Path, target: Path) -> None:
 
 
 def without_stale_engines(folder: Path, files: Mapping[str, ModelFile]) -> dict[str, ModelFile]:
-    """`files` without the engines whose ONNX file has been made anew since, and without golden tiles of no engine.
+    """`files` without the engines whose ONNX file has been made anew since.
 
     They are deleted from `folder`.
     """
@@ -87,9 +87,6 @@ def without_stale_engines(folder: Path, files: Mapping[str, ModelFile]) -> dict[
             engine.unlink()
             facts_path(engine).unlink()
             del kept[name]
-    if GOLDEN_NAME in kept and not any(entry.kind == "engine" for entry in kept.values()):
-        (folder / GOLDEN_NAME).unlink()
-        del kept[GOLDEN_NAME]
     return kept
 
 

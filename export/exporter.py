@@ -82,8 +82,10 @@ def export_model(source: Path, settings: ExportSettings, *, on_step: OnStep, on_
                 remarks += _remarks(done)
             tiles, answers = maker.tiles, maker.reference
             del maker  # the builder has the memory to itself
+            # Engines are also built later, by who runs the bundle.
+            golden = tiles if settings.engine_targets else {side: tiles[side] for side in card.tiling.engine_sides}
+            made[GOLDEN_NAME] = write_golden(folder, golden, answers)
         if settings.engine_targets:
-            made[GOLDEN_NAME] = write_golden(folder, tiles, answers)
             for row, entry in built_engines(folder, card, settings, on_step=on_step, on_phase=on_phase):
                 rows.append(row)
                 made[row.name] = entry

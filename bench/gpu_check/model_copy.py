@@ -7,19 +7,17 @@ from pathlib import Path
 from sennet_engine.bundle import CARD_NAME, Bundle, open_bundle
 from sennet_engine.errors import ModelError, OutputError
 
-USUAL_SIDE = 512
-
 
 def copy_for_one_side(model: Path, folder: Path) -> tuple[Bundle, int]:
-    """Copy the bundle `model`, without its engines, to `folder`; the copy and its tile side, the nearest to 512.
+    """Copy the bundle `model`, without its engines, to `folder`; the copy and its tile side, the largest for engines.
 
     Raises:
         ModelError: no bundle that can be used, or one without an fp16 ONNX file.
         OutputError: it cannot be written.
     """
     card = open_bundle(model).card
-    kept = {name for name, file in card.files.items() if file.kind in ("weights", "onnx")}
-    side = min(card.tiling.sides, key=lambda one: abs(one - USUAL_SIDE))
+    kept = {name for name, file in card.files.items() if file.kind in ("weights", "onnx", "golden")}
+    side = max(card.tiling.engine_sides)
     table = json.loads((model / CARD_NAME).read_text(encoding="utf-8"))
     table["tiling"] |= {"sides": [side], "default_side": side}
     table["files"] = {name: file for name, file in table["files"].items() if name in kept}

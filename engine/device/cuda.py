@@ -14,16 +14,14 @@ from sennet_engine.device.meter import Meter
 from sennet_engine.device.stream import Bytes, Stream
 from sennet_engine.gpu.predictor import GpuArray, GpuPredictor
 
-# What TensorRT asks of the addresses of tensors; the driver gives more.
-ALIGNMENT = 256
-
 
 @dataclass(frozen=True)
 class CudaBuffer:
     """Memory of a GPU as a uint8 array, row after row.
 
     Attributes:
-        address: of its first byte; a multiple of 256.
+        address: of its first byte; a multiple of 256, as the driver promises of all that it allocates (CUDA C++
+            Programming Guide, "Device Memory Accesses") and TensorRT asks of tensors.
         shape: of the array.
         size: bytes of the memory.
         owner: the `cuda.core.Buffer` that frees the memory when nothing refers to it any more.
@@ -128,19 +126,17 @@ class CudaDevice:
             device = self.driver.make_current()
             memory = device.allocate(max(size, 1), stream=self._memory_stream)
             self._memory_stream.sync()  # before that they are this stream's alone
-        address = int(memory.handle)
-        assert address % ALIGNMENT == 0
-        return CudaBuffer(address, (size,), size, memory, self.driver.core)
+        return CudaBuffer(int(memory.handle), (size,), size, memory, self.driver.core)
 
     # What predictors of the GPU call the same.
     array = buffer
 
-    def copy_in(self, stream: CudaStream, source: Bytes, target: CudaBuffer) -> None:
-        stream.submit(lambda cuda: target.copy_from(source, stream=cuda))
+    def copy_in(self, stream: Stream, source: Bytes, target: CudaBuffer) -> None:
+        _of_a_gpu(stream).submit(lambda cuda: target.copy_from(source, stream=cuda))
 
     def compute(
         self,
-        stream: CudaStream,
+        stream: Stream,
         predictor: GpuPredictor,
         source: CudaBuffer,
         target: CudaBuffer,
@@ -153,7 +149,12 @@ class CudaDevice:
             arrays = source.gpu_array, target.gpu_array, overflowed.gpu_array
             predictor.enqueue(cuda, *arrays, context=context)
 
-        stream.submit(work)
+        _of_a_gpu(stream).submit(work)
 
-    def copy_out(self, stream: CudaStream, source: CudaBuffer, target: Bytes) -> None:
-        stream.submit(lambda cuda: source.copy_to(target, stream=cuda))
+    def copy_out(self, stream: Stream, source: CudaBuffer, target: Bytes) -> None:
+        _of_a_gpu(stream).submit(lambda cuda: source.copy_to(target, stream=cuda))
+
+
+def _of_a_gpu(opened: Stream) -> CudaStream:
+    assert isinstance(opened, CudaStream), f"stream: got {opened.name!r} of the host, expected one of the GPU"
+    return opened

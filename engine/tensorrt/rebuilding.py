@@ -58,8 +58,8 @@ def built_engine(
 ) -> EngineFile:
     """The engine that is wanted and that is not among `candidates`: from `cache`, or built.
 
-    It takes the card's tile sides; its batches and options are those of an engine that does not fit, where there is
-    one. Of two processes that want the same one, the second waits for the first.
+    It takes the card's sides for engines; its batches and options are those of an engine that does not fit, where there
+    is one. Of two processes that want the same one, the second waits for the first.
 
     Raises:
         DeviceError: the product builds for no such GPU here.
@@ -93,7 +93,7 @@ def _recipe(bundle: Bundle, wanted: Wanted, candidates: Candidates) -> Recipe:
         batch = Batch(profile.batch_smallest, profile.batch_usual, profile.batch_largest)
         options = model.options
     settings = BuildSettings(
-        precision=wanted.precision, sides=tuple(bundle.card.tiling.sides), batch=batch, options=options,
+        precision=wanted.precision, sides=bundle.card.tiling.engine_sides, batch=batch, options=options,
         compute_capabilities=(wanted.gpu.compute_capability,),
     )  # fmt: skip
     identity = EngineIdentity(

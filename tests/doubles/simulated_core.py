@@ -1,6 +1,6 @@
 """What code sees of a simulated GPU: as much of the module `cuda.core` as the engine uses, and nothing else.
 
-`test_simulated_core.py` holds every name and every parameter against the real package.
+`tests/engine/device/test_cuda_names.py` holds every name and every parameter against the real package.
 """
 
 import threading
@@ -57,7 +57,7 @@ def simulated_core(gpu: "SimulatedGpu") -> SimpleNamespace:
     class Event:
         """See cuda.core.Event."""
 
-        def __init__(self, *args: object, **kwargs: object) -> None:
+        def __init__(self) -> None:
             raise RuntimeError("Event objects cannot be instantiated directly")
 
         _mark: "Mark"
@@ -87,11 +87,16 @@ def simulated_core(gpu: "SimulatedGpu") -> SimpleNamespace:
     class Stream:
         """See cuda.core.Stream."""
 
-        def __init__(self, *args: object, **kwargs: object) -> None:
+        def __init__(self) -> None:
             raise RuntimeError("Stream objects cannot be instantiated directly")
 
         _queue: "WorkQueue"
+        _options: StreamOptions
         _closed = False
+
+        @property
+        def is_nonblocking(self) -> bool:
+            return bool(self._options.nonblocking)
 
         @property
         def handle(self) -> Handle:
@@ -123,7 +128,7 @@ def simulated_core(gpu: "SimulatedGpu") -> SimpleNamespace:
     class Buffer:
         """See cuda.core.Buffer."""
 
-        def __init__(self, *args: object, **kwargs: object) -> None:
+        def __init__(self) -> None:
             raise RuntimeError("Buffer objects cannot be instantiated directly")
 
         _address: int
@@ -133,7 +138,7 @@ def simulated_core(gpu: "SimulatedGpu") -> SimpleNamespace:
         _freed_on: "WorkQueue | None" = None
 
         @staticmethod
-        def from_handle(ptr: int, size: int, mr: None = None, owner: object = None) -> "Buffer":
+        def from_handle(ptr: int, size: int, *, owner: object = None) -> "Buffer":
             buffer = Buffer.__new__(Buffer)
             buffer._address, buffer._size, buffer._owner = int(ptr), size, owner
             return buffer
@@ -189,10 +194,11 @@ def simulated_core(gpu: "SimulatedGpu") -> SimpleNamespace:
         def set_current(self) -> None:
             current.index = self._index
 
-        def create_stream(self, obj: None = None, options: StreamOptions | None = None) -> Stream:
+        def create_stream(self, *, options: StreamOptions | None = None) -> Stream:
             need_current(self._index)
             gpu.come_by()
             stream = Stream.__new__(Stream)
+            stream._options = options or StreamOptions()
             stream._queue = gpu.open_queue(self._index)
             return stream
 
@@ -210,7 +216,7 @@ def simulated_core(gpu: "SimulatedGpu") -> SimpleNamespace:
     class LegacyPinnedMemoryResource:
         """See cuda.core.LegacyPinnedMemoryResource."""
 
-        def allocate(self, size: int, *, stream: Stream | None = None) -> Buffer:
+        def allocate(self, size: int) -> Buffer:
             need_current()
             allocation = gpu.pin(size)
             buffer = Buffer.from_handle(allocation.address, size)

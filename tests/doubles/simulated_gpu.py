@@ -14,8 +14,8 @@ What it does as a GPU does:
 
 What it does worse than a GPU: there is no time but the host's calls. At each of them a few steps are done, of streams
 and in numbers drawn from the seed; seeds are of three kinds, which do work as late as they may, as soon as they may,
-and anything between. So a mistake in the order shows under some seed, and under the same seed again as far as the
-host's threads make their calls in the same order.
+and some streams late and others soon. So a mistake in the order shows under some seed, and under the same seed again as
+far as the host's threads make their calls in the same order.
 """
 
 import random
@@ -35,8 +35,9 @@ from .simulated_memory import Allocation, IllegalAddressError, Memory
 
 __all__ = ["IllegalAddressError", "Memory", "SimulatedCudaError", "SimulatedGpu"]
 
-# How likely a call of the host lets a stream take another step, by the kind of seed: late, soon, anything between.
-EAGERNESS = (0.0, 0.97, 0.5)
+# How likely a call of the host lets a stream take another step: late, soon, between; by the kind of seed, one of them.
+LATE, SOON, BETWEEN = 0.0, 0.97, 0.5
+EAGERNESS = ((LATE,), (SOON,), (LATE, SOON, BETWEEN))
 # Into how many steps copies are cut.
 COPY_STEPS = 3
 COPY_MILLISECONDS = KERNEL_MILLISECONDS = 1.0
@@ -66,12 +67,14 @@ class WorkQueue:
     """A stream as the GPU sees it.
 
     Attributes:
+        eagerness: how likely a call of the host lets it take another step.
         milliseconds: when its last piece of work ended, in the GPU's time: pieces take as long as they say, whatever
             the order in which they are simulated.
     """
 
     device: int
     handle: int
+    eagerness: float
     work: deque[Work] = field(default_factory=deque)
     milliseconds: float = 0.0
 
@@ -84,7 +87,7 @@ class SimulatedGpu:
     """One GPU, or several.
 
     Args:
-        seed: of all that is left to chance; `seed % 3` tells whether work is done late, soon, or between.
+        seed: of all that is left to chance; `seed % 3` tells whether work is done late, soon, or either by stream.
         devices: how many GPUs.
         memory_bytes: of each of them.
 
@@ -126,7 +129,7 @@ class SimulatedGpu:
 
     def open_queue(self, device: int) -> WorkQueue:
         with self.lock:
-            queue = WorkQueue(device, 0x1000 + 0x10 * len(self._queues))
+            queue = WorkQueue(device, 0x1000 + 0x10 * len(self._queues), self._draw.choice(self._eagerness))
             self._queues[queue.handle] = queue
             return queue
 
@@ -205,8 +208,8 @@ class SimulatedGpu:
         """The host makes a call: some steps are done; what is broken says so."""
         with self.lock:
             self._take_back()
-            while self._eagerness and self._draw.random() < self._eagerness and (ready := self._ready()):
-                self._step(self._draw.choice(ready))
+            while eager := self._eager():
+                self._step(self._draw.choice(eager))
             self.check()
 
     def reach(self, mark: Mark) -> None:
@@ -214,7 +217,7 @@ class SimulatedGpu:
         with self.lock:
             self.come_by()
             while not mark.reached:
-                self._step(self._needed_for(mark) if self._draw.random() >= self._eagerness else self._any())
+                self._step(self._draw.choice(self._eager() or [self._needed_for(mark)]))
                 self.check()
 
     def run_all(self, device: int) -> None:
@@ -241,11 +244,10 @@ class SimulatedGpu:
             else:
                 queue.work.append(Work("release", _once(partial(self.memory.release, allocation))))
 
-    def _ready(self) -> list[WorkQueue]:
-        return [queue for queue in self._queues.values() if queue.ready] if self.fault is None else []
-
-    def _any(self) -> WorkQueue:
-        return self._draw.choice(self._ready())
+    def _eager(self) -> list[WorkQueue]:
+        """Streams that take another step by themselves."""
+        queues = self._queues.values() if self.fault is None else ()
+        return [one for one in queues if one.ready and self._draw.random() < one.eagerness]
 
     def _needed_for(self, mark: Mark) -> WorkQueue:
         """The stream without a step of which `mark` is not reached."""
