@@ -171,7 +171,9 @@ class _AxisRun:
         self._resize.enqueue(lambda: buffers.prepare(slab))
         prepared = self._resize.record()
         self._batches.cut.wait(prepared)
-        accumulate.wait(windowed)  # which tells that the sums of the slab before are written
+        # Which tells that the sums of the slab before are written. A slab of which no tile goes on gives its place to
+        # another one as soon as its sums are cleared, which must not be before its planes are prepared.
+        accumulate.wait(prepared)
         accumulate.enqueue(lambda: buffers.clear(slab))
         if self._first_decides:
             self._send(0, begun, chooser=None)

@@ -174,7 +174,7 @@ WAITS = {
     "self._window.wait(read)": "read",
     "self._resize.wait(windowed)": "window",
     "self._batches.cut.wait(prepared)": "resize",
-    "accumulate.wait(windowed)": "write",
+    "accumulate.wait(prepared)": "write",
     "self.cut.wait(place.copied_in)": "copy in",
     "self._copy_in.wait(cut)": "cut",
     "self._copy_in.wait(place.computed)": "compute",
@@ -301,3 +301,14 @@ def test_an_interrupt_ends_the_run(stage):
         run(device)
     assert device.pieces[stage] <= 4
     assert device.pieces["write"] < 12
+
+
+def test_planes_are_not_replaced_while_they_are_prepared():
+    """Also where no tile of their slab goes on, so that nothing else waits for them; the last slab is a thin one."""
+    device = Sabotage(delays=lambda stage: 0.02 if stage == "resize" else 0.0)
+    plan, seen = plan_of(slab=20, cascade=Cascade(255)), []
+    run_axis(
+        Source(), plan, {"cells": Network(), "whole": Network()}, lambda result: seen.append(result.grey.copy()),
+        device=device, first_pass_cells=np.zeros(CELLS.shape, np.uint8),
+    )  # fmt: skip
+    assert (np.concatenate(seen) == VOLUME).all()
