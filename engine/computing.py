@@ -141,15 +141,14 @@ def on_processors(task: Task, loaded: ExitStack, *, runtime: str, runtimes: Mapp
 
 
 def overflow_watch(task: Task, predictors: Mapping[str, Predictor], in_fp32: Mapping[str, OpenInFp32]) -> OverflowWatch:
-    """As the settings say; models whose file does not tell of overflow are named where somebody relies on it."""
-    if task.settings.on_overflow == "stop":
-        return OverflowWatch()
-    blind = [key for key, one in predictors.items() if not one.watches_overflow and key.endswith("fp16")]
-    if blind:
+    """As the settings say; files in half that do not tell of overflow are named."""
+    halves = [key for key, one in task.by_model.items() if one.precision == "fp16"]
+    if blind := [key for key in halves if not predictors[key].watches_overflow]:
         logger.warning(
-            "%s: does not tell which tiles overflow, so none is computed again; export the model anew", ", ".join(blind)
+            "%s: its file does not tell which tiles overflow, so NaN and infinity go unseen; export it again",
+            ", ".join(blind),
         )
-    return OverflowWatch(in_fp32)
+    return OverflowWatch(in_fp32 if task.settings.on_overflow == "fp32" else None)
 
 
 def device_choice_fits(choice: DeviceChoice, runtimes: Mapping[str, str]) -> bool:

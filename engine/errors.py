@@ -3,7 +3,8 @@
 SennetError
 ├── VolumeError        a volume that cannot be read, or not as a single-channel (Z, Y, X) volume
 ├── ModelError         a model bundle that is incomplete, changed, or does not fit the request
-│   └── OverflowedError  tiles to which a network has no finite answer in its precision
+│   ├── OverflowedError  tiles to which a network has no finite answer in its precision
+│   └── EngineError    an engine that cannot be built from its model, or does not answer as it does
 ├── DeviceError        a GPU that was asked for and cannot be used, or that failed
 │   └── DeviceMemoryError  memory that a GPU does not have
 ├── ConfigError        a configuration file or an option with a value that cannot be used
@@ -43,6 +44,10 @@ class OverflowedError(ModelError):
     def __init__(self, message: str, *, tiles: tuple[int, ...], answers: "NDArray[uint8]") -> None:
         super().__init__(message)
         self.tiles, self.answers = tiles, answers
+
+
+class EngineError(ModelError):
+    """An engine that cannot be built from its model, or does not answer as it does; the model may be good."""
 
 
 class DeviceError(SennetError):

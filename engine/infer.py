@@ -1,12 +1,14 @@
 """From a volume on disk to a folder with its mask, a preview and a summary."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 
 import sennet_engine
+from sennet_engine.errors import DeviceError, ModelError
 from sennet_engine.pipeline.plane_source import VolumePlanes
 from sennet_engine.pipeline.volume_run import VolumeRun
 from sennet_engine.planning.costs import measured_costs
@@ -26,6 +28,8 @@ from sennet_engine.volumes.volume import Volume
 __all__ = ["RESULT", "InferSettings", "default_out", "dry_run", "infer"]
 
 RESULT = FolderKind(marker=SUMMARY_NAME, others=(MASK, PROBABILITY, SUBMISSION, PREVIEW))
+
+logger = logging.getLogger(__name__)
 
 OnPlanes = Callable[[int, int], None]
 
@@ -125,15 +129,22 @@ def _assembled(
 
 
 def _audit(run: VolumeRun, volume: Volume, ready: Prepared, settings: InferSettings) -> Audit | None:
-    return audited(
-        volume,
-        ready.window,
-        ready.plan,
-        run.workers[0].predictors,
-        tilings={one.key: one.bundle.card.tiling for one in ready.passes},
-        share=settings.audit_share,
-        overflows=ready.overflows,
-    )
+    """None where it fails, too, with a warning: the mask is done by then."""
+    try:
+        return audited(
+            volume,
+            ready.window,
+            ready.plan,
+            run.workers[0].predictors,
+            tilings={one.key: one.bundle.card.tiling for one in ready.passes},
+            sides=ready.request.sides,
+            share=settings.audit_share,
+            overflows=ready.overflows,
+        )
+    except (DeviceError, ModelError) as error:
+        ready.warnings.append(f"what was left out as background could not be audited: {error}")
+        logger.warning("%s", ready.warnings[-1])
+        return None
 
 
 def _units(ready: Prepared) -> int:
@@ -158,6 +169,7 @@ def _facts(volume: Volume, ready: Prepared, settings: InferSettings) -> Mapping[
                 "sha256": one.bundle.card.files[one.bundle.onnx_name(one.precision)].sha256,
                 "runtime": ready.predictors[key].runtime,
                 "by": ready.choices[key].runtime,
+                "on": ready.choices[key].fingerprint,
             }
             for key, one in {one.key: one for one in ready.passes}.items()
         },

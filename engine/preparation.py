@@ -9,7 +9,7 @@ from sennet_engine.card import Precision
 from sennet_engine.computing import Computing, Task, device_choice_fits, on_processors, timed
 from sennet_engine.ensemble import Ensemble
 from sennet_engine.ensemble_file import OpenedEnsemble, Pass, expanded_passes, opened_ensemble
-from sennet_engine.errors import ConfigError, DeviceError, MissingExtraError
+from sennet_engine.errors import ConfigError, DeviceError, EngineError, MissingExtraError, OutputError
 from sennet_engine.gpu.choice import DeviceChoice, device_choices
 from sennet_engine.pipeline.overflow import OverflowWatch
 from sennet_engine.pipeline.worker import Worker
@@ -120,6 +120,8 @@ class _Preparation:
                 f"--resume: what is done was computed by {names}, and this run would be on {choices[0].reason}; give "
                 f"--runtime {names.split(',')[0]}, or begin anew with --overwrite"
             )
+        if self._interrupted.runtimes and not fitting[-1].gpus:
+            fitting = [replace(fitting[-1], reason="cpu, where what is done was computed")]
         problems: list[str] = []
         for choice in fitting[:-1]:
             try:
@@ -127,7 +129,7 @@ class _Preparation:
                     ready = self._on(choice, problems, attempt)
                     loaded.push(attempt.pop_all())
                     return ready
-            except (DeviceError, MissingExtraError) as error:
+            except (DeviceError, EngineError, MissingExtraError, OutputError) as error:
                 logger.warning("%s: not used: %s", choice.reason, error)
                 problems.append(f"{choice.runtime}: {error}")
         return self._on(fitting[-1], problems, loaded)
@@ -168,6 +170,8 @@ class _Preparation:
 
     def _computing(self, task: Task, choice: DeviceChoice, loaded: ExitStack) -> Computing:
         if not choice.gpus:
+            if task.settings.cuda_graphs == "on":
+                logger.warning("--cuda-graphs on does nothing here: %s", choice.reason)
             return on_processors(task, loaded, runtime=choice.runtime, runtimes=self._interrupted.runtimes)
         from sennet_engine.gpu.computing import on_gpus  # which needs packages that a machine without one lacks
 

@@ -87,7 +87,7 @@ def precision_from_text(text: str) -> Precision:
     for precision in PRECISIONS:
         if text == precision:
             return precision
-    raise ConfigError(f"precision: got {text!r}, expected one of {', '.join(PRECISIONS)}")
+    raise ConfigError(f"precision: got {text!r}, expected {AUTO} or one of {', '.join(PRECISIONS)}")
 
 
 def usable_processors() -> int:

@@ -38,7 +38,8 @@ class Summary:
         audit: of a sample of them that was computed after all; None where nothing was left out.
         removed_components, removed_voxels: by `min_voxels`.
         stage_seconds: busy seconds of each stage of the pipeline; they overlap. `wall` is their clock, and
-            `outside_network` of it are those in which no network computed.
+            `outside_network` of it are those in which no network computed; `handing_over` are those in which the host
+            handed work over to GPUs.
         seconds_by_part: of what comes before and after the pipeline.
         planes_resumed: that an interrupted run had done; they are in none of the times and tiles.
         seconds: of the whole.

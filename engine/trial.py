@@ -45,6 +45,7 @@ class RuntimeChoice:
         seconds_per_tile: as measured, with all contexts at work; None without a trial.
         remembered: whether an earlier trial found it.
         reason: for people: what was measured.
+        fingerprint: of what computes, where the runtime's version does not tell it all: two may differ by a grey level.
     """
 
     runtime: str
@@ -53,6 +54,7 @@ class RuntimeChoice:
     seconds_per_tile: float | None
     remembered: bool
     reason: str
+    fingerprint: str = ""
 
 
 def chosen_runtime(

@@ -103,9 +103,7 @@ def infer(
     ] = "auto",
     cuda_graphs: Annotated[
         str,
-        typer.Option(
-            help="Replay recorded launches on a GPU: on, off, or auto where it pays.", rich_help_panel=SPEED
-        ),
+        typer.Option(help="Replay recorded launches on a GPU: on, off, or auto where it pays.", rich_help_panel=SPEED),
     ] = "auto",
     on_overflow: Annotated[
         str,

@@ -91,9 +91,12 @@ class CudaDevice:
     def free_memory(self) -> int:
         """Bytes that this process could still allocate on the GPU."""
         with self.driver.calls("to hear how much memory is free"):
-            self.driver.make_current()
-            self._memory_stream.sync()  # the driver keeps what was freed until then
-            return self.driver.free_memory()
+            device = self.driver.make_current()
+            self._memory_stream.sync()
+            free = self.driver.free_memory()
+            # The process keeps what it has freed, for its own next allocation; GPUs without such pools keep nothing.
+            pool = getattr(device.memory_resource, "attributes", None)
+            return free if pool is None else free + pool.reserved_mem_current - pool.used_mem_current
 
     def open_stream(self) -> Any:
         """A `cuda.core.Stream` of the GPU."""

@@ -6,6 +6,9 @@ from typing import Any
 
 from sennet_engine.errors import DeviceError, DeviceMemoryError, MissingExtraError
 
+# Names may change with the next one; those below that are not public may do so at any time.
+CORE_MAJOR = "1"
+
 
 class CudaDriver:
     """One GPU.
@@ -19,7 +22,7 @@ class CudaDriver:
         name: "cuda:0".
 
     Raises:
-        MissingExtraError: cuda.core is not installed.
+        MissingExtraError: cuda.core is not installed, or of another major version.
         DeviceError: there is no such GPU, or none that this process may use.
     """
 
@@ -80,4 +83,10 @@ def _installed_core() -> Any:
             f"a GPU was asked for, and cuda.core is not installed ({error}); expected it from one of the extras: "
             f"pip install 'sennet[gpu]' or 'sennet[rtx]'"
         ) from error
+    version = str(cuda.core.__version__)
+    if version.split(".")[0] != CORE_MAJOR:
+        raise MissingExtraError(
+            f"a GPU was asked for: got cuda.core {version}, expected {CORE_MAJOR}.x; install one of the extras again: "
+            f"pip install 'sennet[gpu]' or 'sennet[rtx]'"
+        )
     return cuda.core

@@ -25,8 +25,8 @@ def engine_folder(parent: Path, facts: Mapping[str, Any]) -> Path:
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     folder = parent / FOLDER / key
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for one in (parent, parent / FOLDER, folder):
+            one.mkdir(mode=0o700, parents=True, exist_ok=True)  # one by one: the mode is that of the last of `parents`
             found = one.stat()
             if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & WRITABLE_BY_OTHERS):
                 raise ConfigError(

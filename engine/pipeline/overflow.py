@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from sennet_engine.device.stream import Bytes
-from sennet_engine.errors import OverflowedError
+from sennet_engine.errors import DeviceError, OverflowedError
 from sennet_engine.planning.axes import Axis
 from sennet_engine.planning.layout import Tile
 from sennet_engine.planning.passes import PassPlan
@@ -67,7 +67,7 @@ class OverflowWatch:
             if not self.tiles[one.model]:
                 logger.warning("%s: answers %s with NaN or infinity; computed in float32", one.model, where)
             try:
-                answer: Bytes = self._fp32(one.model).predict(shown)[0, 0].copy()
+                answer = self._answer(one.model, shown)
             except OverflowedError as error:
                 raise OverflowedError(
                     f"{one.model}: answers {where} with NaN or infinity, in float32 too; it cannot answer this volume: "
@@ -88,6 +88,17 @@ class OverflowWatch:
             self._closed = True
             self._opened.clear()
             self._stack.close()
+
+    def _answer(self, model: str, shown: Bytes) -> Bytes:
+        network = self._fp32(model)
+        try:
+            answers = network.predict(shown)
+        except DeviceError:
+            # The network is lost with its GPU; another one may have room for it.
+            del self._opened[model]
+            answers = self._fp32(model).predict(shown)
+        answer: Bytes = answers[0, 0].copy()
+        return answer
 
     def _fp32(self, model: str) -> Predictor:
         if model not in self._opened:

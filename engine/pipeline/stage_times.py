@@ -17,6 +17,8 @@ class StageTimes:
         compute: in which the networks' contexts were busy, added up over them and over the devices.
         wall: from the first to the last, by the clock, whatever the number of devices.
         outside_network: of `wall`, in which no context of any device was busy.
+        handing_over: in which the host handed the networks' work over to GPUs, added up over contexts and devices; 0
+            where the host computes. Where it comes near to `compute`, GPUs wait for the host.
     """
 
     read: float = 0.0
@@ -30,6 +32,7 @@ class StageTimes:
     write: float = 0.0
     wall: float = 0.0
     outside_network: float = 0.0
+    handing_over: float = 0.0
 
     def __add__(self, other: "StageTimes") -> "StageTimes":
         names = [field.name for field in fields(self)]
@@ -39,4 +42,10 @@ class StageTimes:
 def stage_times(meters: Mapping[str, Meter], *, wall: float) -> StageTimes:
     """Of a run that took `wall` seconds; `meters` by the name of the stage."""
     busy = {stage.replace(" ", "_"): meter.busy_seconds for stage, meter in meters.items()}
-    return StageTimes(**busy, wall=wall, outside_network=wall - meters["compute"].covered_seconds)
+    compute = meters["compute"]
+    return StageTimes(
+        **busy,
+        wall=wall,
+        outside_network=wall - compute.covered_seconds,
+        handing_over=compute.handing_over_seconds,
+    )

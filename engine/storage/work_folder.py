@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
 FORMAT = "sennet work folder"
-VERSION = 1
+VERSION = 2
 PLAN, JOURNAL, LOCK = "plan.json", "journal", "lock"
 # Of facts that differ, a person is told so many, each value with so many characters.
 FACTS_TOLD = 4

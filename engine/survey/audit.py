@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,7 @@ def audited(
     predictors: Mapping[str, Predictor],
     *,
     tilings: Mapping[str, Tiling],
+    sides: Mapping[str, Sequence[int]] = MappingProxyType({}),
     share: float = DEFAULT_SHARE,
     seed: int = 0,
     overflows: OverflowWatch | None = None,
@@ -82,6 +84,7 @@ def audited(
 
     Args:
         predictors, tilings: by the keys of the plan's models.
+        sides: likewise, where what is loaded takes tiles of these sides alone.
         share: of the pixels that the first pass computes, at most so many are spent; but one tile always is.
         overflows: as in `audit`.
 
@@ -92,7 +95,9 @@ def audited(
     """
     axis = next(axis for axis in plan.axes if axis.passes)
     one = axis.passes[0]
-    places = audit_places(axis, one, tiling=tilings[one.model], share=share, seed=seed)
+    tiling = tilings[one.model]
+    tiling = tiling.model_copy(update={"sides": sorted(sides.get(one.model, tiling.sides))})
+    places = audit_places(axis, one, tiling=tiling, share=share, seed=seed)
     if not places:
         return None
     return audit(

@@ -89,9 +89,9 @@ class EngineContext:
     def close(self) -> None:
         """Wait until it is idle, and let go of all that it has."""
         with self._lock:
-            self._device.driver.make_current()
             # A GPU that failed does nothing any more, and whoever used it has been told.
             with suppress(DeviceError), self._device.driver.calls("to be idle"):
+                self._device.driver.make_current()
                 self._wait()
             self._drop_graph()
             self._context = self._memory = None

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sennet_engine.bundle import Bundle
 from sennet_engine.card import Parity, Precision
 from sennet_engine.engine_file import EngineFacts, mark_verified
-from sennet_engine.errors import ModelError, OverflowedError
+from sennet_engine.errors import EngineError, ModelError, OverflowedError
 from sennet_engine.gpu.present import Gpu
 from sennet_engine.predictor import Predictor, Tiles
 from sennet_engine.tensorrt.loaded import LoadedEngine
@@ -79,7 +79,8 @@ def prove(predictor: Predictor, bundle: Bundle, loaded: LoadedEngine, *, gpu: Gp
     forge. Without golden tiles of a side that the engine takes, it stays unverified, with a warning.
 
     Raises:
-        ModelError: the answers are too far from those expected, with the figures; or the golden tiles cannot be used.
+        EngineError: the answers are too far from those expected, with the figures.
+        ModelError: the golden tiles cannot be used.
     """
     here = gpu.compute_capability
     if here in loaded.facts.verified_on:
@@ -98,7 +99,7 @@ def prove(predictor: Predictor, bundle: Bundle, loaded: LoadedEngine, *, gpu: Gp
         faults += [f"tiles of {one.side}: {fault}" for fault in _faults(figures, flips, limits)]
         told.append(f"tiles of {one.side} differ by {figures.largest_difference} of 255 at most, {flips} flips")
     if faults:
-        raise ModelError(
+        raise EngineError(
             f"{loaded.path}: does not answer the golden tiles on {gpu.name} as the float32 graph does: "
             f"{'; '.join(faults)}; it is not used: take another precision or another runtime"
         )

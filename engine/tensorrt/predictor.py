@@ -33,7 +33,7 @@ class TensorrtPredictor:
         device: the GPU that the engine was loaded on.
         contexts: how many batches may be computed at the same time.
         cuda_graphs: whether launches are recorded and replayed.
-        runtime_cache: an `IRuntimeCache` of RTX, for the kernels that it compiles; it outlives the predictor.
+        runtime_cache: an `IRuntimeCache` of RTX, for the kernels that it compiles.
 
     Raises:
         ModelError: it is no engine for uint8 tiles.
@@ -54,6 +54,7 @@ class TensorrtPredictor:
         self.runtime = f"{loaded.product.kind.title} {loaded.product.version}"
         self.contexts = contexts
         self._name, self._path = loaded.path.name, loaded.path
+        self._runtime_cache = runtime_cache  # contexts need it for as long as they are
         self._profiles = loaded.facts.identity.profiles
         device.driver.make_current()
         ends = ends_of(loaded)

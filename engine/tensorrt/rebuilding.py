@@ -19,9 +19,10 @@ from sennet_engine.engine_file import (
     facts_path,
     read_facts,
 )
-from sennet_engine.errors import DeviceError, ModelError, OutputError
+from sennet_engine.errors import ConfigError, DeviceError, EngineError, ModelError, OutputError
 from sennet_engine.storage.durable import sync_folder
 from sennet_engine.tensorrt.build.builder import build_engine
+from sennet_engine.tensorrt.build.precision import WrongPrecisionError
 from sennet_engine.tensorrt.build.settings import Batch, BuildSettings
 from sennet_engine.tensorrt.candidates import (
     Candidates,
@@ -155,13 +156,16 @@ def _built(recipe: Recipe, folder: Path, on_step: OnStep) -> EngineFile:
     here = f"{gpu.name} ({gpu.compute_capability})"
     on_step(f"building the {wanted.precision} engine of {bundle.path.name} for {here}: {recipe.why}")
     bundle.verified_bytes(wanted.onnx)
-    built = build_engine(
-        bundle.path / wanted.onnx, folder, target=_target(wanted.product), settings=recipe.settings,
-        on_progress=lambda *_: None,
-    )  # fmt: skip
+    try:
+        built = build_engine(
+            bundle.path / wanted.onnx, folder, target=_target(wanted.product), settings=recipe.settings,
+            on_progress=lambda *_: None,
+        )  # fmt: skip
+    except (ConfigError, ModelError, WrongPrecisionError) as error:
+        raise EngineError(str(error)) from error
     # The file is read again by the builder, which tells what it has read.
     if why_not := misfit(built.facts, wanted):
-        raise ModelError(f"{bundle.path / wanted.onnx}: the engine that was built {why_not}; run this again")
+        raise EngineError(f"{bundle.path / wanted.onnx}: the engine that was built {why_not}; run this again")
     with built.path.open("rb") as file:
         os.fsync(file.fileno())
     reason = f"built for {here}: {recipe.why}"

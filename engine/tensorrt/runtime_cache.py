@@ -48,8 +48,9 @@ class CompiledKernels:
         """
         if self.runtime_cache is None or self._folder is None or self._path is None:
             return
-        kernels = bytes(self.runtime_cache.serialize())
-        if kernels == self._kept:
+        serialized = self.runtime_cache.serialize()
+        kernels = b"" if serialized is None else bytes(serialized)
+        if kernels in (b"", self._kept):
             return
         try:
             private_folder(self._folder)

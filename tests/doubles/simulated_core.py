@@ -191,6 +191,12 @@ def simulated_core(gpu: "SimulatedGpu") -> SimpleNamespace:
         def device_id(self) -> int:
             return self._index
 
+        @property
+        def memory_resource(self) -> SimpleNamespace:
+            """The pool that `allocate` takes memory from."""
+            reserved, used = gpu.reserved_bytes(self._index), gpu.bytes_in_use(self._index)
+            return SimpleNamespace(attributes=SimpleNamespace(reserved_mem_current=reserved, used_mem_current=used))
+
         def set_current(self) -> None:
             current.index = self._index
 
@@ -229,7 +235,7 @@ def simulated_core(gpu: "SimulatedGpu") -> SimpleNamespace:
         @staticmethod
         def cuMemGetInfo() -> tuple[int, int, int]:
             need_current()
-            return 0, gpu.free_bytes(current.index), gpu.memory_bytes
+            return 0, gpu.memory_bytes - gpu.reserved_bytes(current.index), gpu.memory_bytes
 
     def _open(stream: Stream) -> "WorkQueue":
         if stream._closed:

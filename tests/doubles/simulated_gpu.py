@@ -108,6 +108,7 @@ class SimulatedGpu:
         self._eagerness = EAGERNESS[seed % len(EAGERNESS)]
         self._queues: dict[int, WorkQueue] = {}
         self._bytes_in_use: Counter[int | None] = Counter()
+        self._reserved: Counter[int] = Counter()
         self._handed_back: SimpleQueue[tuple[Allocation, WorkQueue | None]] = SimpleQueue()
         self.core: SimpleNamespace = simulated_core(self)
 
@@ -160,6 +161,7 @@ class SimulatedGpu:
                 raise SimulatedCudaError(f"CUDA_ERROR_OUT_OF_MEMORY: {size} bytes")
             allocation = self.memory.allocate(size, device=queue.device, live=False)
             self._bytes_in_use[queue.device] += allocation.size
+            self._reserved[queue.device] = max(self._reserved[queue.device], self._bytes_in_use[queue.device])
 
             def begin() -> None:
                 allocation.live = True
@@ -174,6 +176,10 @@ class SimulatedGpu:
             allocation = self.memory.allocate(size, device=None, live=True)
             self._bytes_in_use[None] += allocation.size
             return allocation
+
+    def reserved_bytes(self, device: int) -> int:
+        """Of a device's memory, the pool of this process: what it frees it keeps for its next allocation."""
+        return self._reserved[device]
 
     def free_bytes(self, device: int) -> int:
         """Of a device's memory, once all is done that was handed over."""
@@ -268,7 +274,10 @@ class SimulatedGpu:
             self.done[work.name] += 1
             queue.work.popleft()
         except Exception as error:  # noqa: BLE001 (whatever a kernel raises, a GPU only says that it is broken)
-            self.fault = error
+            # What is broken does nothing any more, and holds nothing of what its work would have used.
+            self.fault = error.with_traceback(None)
+            for one in self._queues.values():
+                one.work.clear()
 
 
 def _once(work: Callable[[], None]) -> Iterator[None]:

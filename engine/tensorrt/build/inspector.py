@@ -4,14 +4,20 @@ RTX shows the whole network as one node whose kernels are made when it first run
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from sennet_engine.tensorrt.build.precision import LayerWork
 
-# How the inspector writes the types of tensors, in lower case: "Half" in 10.x within "Format/Datatype", in 11 alone.
-WORDS = {"fp16": ("half", "fp16"), "int8": ("int8",), "fp32": ("float", "fp32")}
+# How the inspector writes the types of tensors: "Half" in 10.x within "Format/Datatype", in 11 alone. Whole words,
+# since the tiles themselves are "UInt8", which no kernel computes in.
+WORDS = {
+    "int8": re.compile(r"\bint8\b", re.IGNORECASE),
+    "fp16": re.compile(r"\b(half|fp16)\b", re.IGNORECASE),
+    "fp32": re.compile(r"\b(float|fp32)\b", re.IGNORECASE),
+}
 # Of the multiply-adds, found by name in the engine: below this, the engine does not say enough.
 LEAST_FOUND = 0.9
 
@@ -41,13 +47,13 @@ def work_from_information(text: str, work: Sequence[LayerWork]) -> list[LayerWor
 
 def _precision_of(name: str, kernels: Sequence[dict[str, Any]]) -> str | None:
     types = [
-        str(tensor.get("Format/Datatype") or tensor.get("DataType") or "").lower()
+        str(tensor.get("Format/Datatype") or tensor.get("DataType") or "")
         for kernel in kernels
         if f"[ONNX Layer: {name}]" in kernel.get("Metadata", "") or name == kernel.get("Name")
         for tensor in kernel.get("Inputs", [])
         if isinstance(tensor, dict)
     ]
-    for precision in ("int8", "fp16", "fp32"):
-        if any(word in written for word in WORDS[precision] for written in types):
+    for precision, word in WORDS.items():
+        if any(word.search(written) for written in types):
             return precision
     return None

@@ -43,11 +43,11 @@ class Kernels:
 def machine(monkeypatch):
     """A machine with two GPUs, cuda.core and TensorRT for RTX, whose engine takes tiles of one side."""
 
-    def made(seed=0, **engine):
+    def made(seed=0, *, side=SIDE, gpus=GPUS, **engine):
         gpu = SimulatedGpu(seed, devices=len(GPUS))
-        profiles = (Profile(side=SIDE, batch_smallest=1, batch_usual=2, batch_largest=4),)
+        profiles = (Profile(side=side, batch_smallest=1, batch_usual=2, batch_largest=4),)
         trt = RecordingTensorrt(gpu, profiles, **engine)
-        monkeypatch.setattr(choice, "census", lambda: Census(GPUS, driver="13.2"))
+        monkeypatch.setattr(choice, "census", lambda: Census(gpus, driver="13.2"))
         monkeypatch.setattr(choice, "_version", lambda name: {"tensorrt-rtx": "1.7", "cuda-core": "1.2"}.get(name, ""))
         monkeypatch.setattr(cuda_driver, "_installed_core", lambda: gpu.core)
         monkeypatch.setattr(opening, "open_product", lambda _: None)
@@ -144,3 +144,28 @@ def test_a_gpu_that_breaks_ends_the_run_and_keeps_what_is_done(command, machine,
     assert (mask == expected_mask(volume, identity_bundle)).all()
     summary = json.loads((volume.with_name("volume.sennet") / "summary.json").read_text())
     assert (summary["batch"], summary["planes_resumed"] > 0) == (2, True)
+
+
+def test_background_is_audited_with_the_tiles_that_the_engine_takes(command, machine, volume, identity_bundle):
+    """The card's smallest side would do, and the engine does not take it."""
+    stack = np.zeros((37, 160, 160), np.uint8)
+    stack[:, 40:80, 40:80] = np.random.default_rng(2).integers(60, 256, (37, 40, 40), dtype=np.uint8)
+    np.save(volume, stack)
+    machine(side=64)
+    skipping = [one for one in options(volume, identity_bundle, "cuda") if one != "--no-skip"]
+    ran = command("sennet-infer", *skipping)
+    assert ran.code == 0, ran.err
+    summary = json.loads((volume.with_name("volume.sennet") / "summary.json").read_text())
+    assert summary["skipped_share"] > 0.3
+    assert summary["audit"]["tiles"] > 0
+
+
+def test_what_another_kind_of_gpu_has_done_is_not_mixed_with(command, machine, volume, identity_bundle):
+    """Its answers may differ by a grey level."""
+    machine().fails = {"copy": 300}
+    assert command("sennet-infer", *options(volume, identity_bundle, "cuda"), "--batch", "2").code == 2
+    machine(gpus=(Gpu(0, "NVIDIA other", "8.6", 2**30),))
+    again = [one for one in options(volume, identity_bundle, "cuda") if one != "--overwrite"]
+    ran = command("sennet-infer", *again, "--resume")
+    assert ran.code == 2
+    assert "NVIDIA other" in ran.err

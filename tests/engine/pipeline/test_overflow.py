@@ -8,7 +8,7 @@ import pytest
 
 from sennet_engine.device.host import HostDevice
 from sennet_engine.device.streams import Streams
-from sennet_engine.errors import OverflowedError
+from sennet_engine.errors import DeviceError, OverflowedError
 from sennet_engine.pipeline.overflow import OverflowWatch
 from sennet_engine.planning.layout import Layout, Rectangle, Tile
 from sennet_engine.planning.passes import PassPlan
@@ -138,3 +138,29 @@ def test_flags_of_an_earlier_batch_do_not_stay():
             flags.append(buffers[2].array.tolist())
             assert (buffers[1].array == shown).all()
     assert flags == [[0, 0], [0, 1], [0, 0]]
+
+
+def test_a_network_whose_gpu_is_lost_is_opened_again_elsewhere():
+    """Once for a tile: where that one is lost too, the error is told."""
+
+    class Lost(Float32):
+        def predict(self, *_, **__):
+            raise DeviceError("cuda:0: failed")
+
+    opened = []
+
+    def opener(*networks):
+        left = iter(networks)
+
+        def opens():
+            opened.append(next(left))
+            return opened[-1]
+
+        return {ONE.model: opens}
+
+    with OverflowWatch(opener(Lost(), Float32())) as watch:
+        assert (watch.answer(ONE, 7, TILE, GREY, axis="y") == GREY + 1).all()
+        assert watch.tiles == {ONE.model: 1}
+    assert [(one.opened, one.closed) for one in opened] == [(1, 1), (1, 1)]
+    with OverflowWatch(opener(Lost(), Lost())) as watch, pytest.raises(DeviceError, match="failed"):
+        watch.answer(ONE, 7, TILE, GREY, axis="y")

@@ -433,6 +433,7 @@ def test_stage_times_tell_where_the_time_went():
     assert times.wall < times.compute + times.write
     assert 0 < times.outside_network < times.wall - times.compute / 2 + 0.001
     assert (times + times).compute == 2 * times.compute
+    assert times.handing_over == 0
     assert min(times.read, times.window, times.cut, times.copy_in, times.copy_out, times.accumulate) > 0
 
 

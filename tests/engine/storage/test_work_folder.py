@@ -74,7 +74,7 @@ def test_the_facts_of_an_interrupted_run_can_be_read(tmp_path):
     path = interrupted(tmp_path / "out", "z0")
     assert interrupted_facts(tmp_path / "out") == FACTS
     plan = json.loads((path / "plan.json").read_text())
-    (path / "plan.json").write_text(json.dumps(plan | {"version": 2}))
+    (path / "plan.json").write_text(json.dumps(plan | {"version": 1}))
     assert interrupted_facts(tmp_path / "out") == {}
     (path / "plan.json").write_text("{")
     with pytest.raises(OutputError, match="does not tell what was done"):
@@ -187,7 +187,7 @@ def test_what_is_not_ours_is_not_touched(tmp_path, kind, discard):
     assert kind != "folder" or contents(path) == ["notes.txt"]
 
 
-@pytest.mark.parametrize("plan", ["", "[]", "{}", '{"format": "sennet work folder", "version": 1}'])
+@pytest.mark.parametrize("plan", ["", "[]", "{}", '{"format": "sennet work folder", "version": 2}'])
 def test_a_damaged_plan_is_an_error_that_keeps_the_folder(tmp_path, plan):
     """It cannot be told whose it is."""
     path = interrupted(tmp_path / "out", "z0")
@@ -202,9 +202,9 @@ def test_work_of_another_version_is_not_resumed(tmp_path):
     """But it may be discarded."""
     path = interrupted(tmp_path / "out", "z0")
     plan = json.loads((path / "plan.json").read_text())
-    (path / "plan.json").write_text(json.dumps({"format": plan["format"], "version": 2, "stages": []}))
+    (path / "plan.json").write_text(json.dumps({"format": plan["format"], "version": 3, "stages": []}))
     for resume in (False, True):
-        with pytest.raises(OutputError, match=r"another version .*\(format 2, expected 1\)"):
+        with pytest.raises(OutputError, match=r"another version .*\(format 3, expected 2\)"):
             enter(tmp_path / "out", resume=resume).__enter__()
     with enter(tmp_path / "out", discard=True) as work:
         assert work.journal.done == frozenset()

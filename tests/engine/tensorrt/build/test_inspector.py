@@ -39,3 +39,14 @@ def test_an_engine_that_names_too_little_proves_nothing():
     """RTX shows one node for the whole network: then the network it was built from has to answer."""
     assert work_from_information(json.dumps({"Layers": ["{ForeignNode[door...end]}"]}), WORK) is None
     assert work_from_information(information(10, [(["conv1"], "fp16")]), WORK) is None
+
+
+@pytest.mark.parametrize("tiles", ["Row major linear UInt8 format", "UInt8"])
+def test_the_tiles_themselves_are_no_precision(tiles):
+    """A kernel that reads the uint8 tiles computes in the type of its other inputs; one without any says nothing."""
+    inputs = [{"Name": "tiles", "DataType": tiles}, {"Name": "weights", "DataType": "Half"}]
+    kernel = {"Name": "fused", "Metadata": "[ONNX Layer: conv0]\u001e[ONNX Layer: conv1]", "Inputs": inputs}
+    found = work_from_information(json.dumps({"Layers": [kernel]}), WORK)
+    assert [layer.precision for layer in found] == ["fp16", "fp16"]
+    kernel["Inputs"] = inputs[:1]
+    assert work_from_information(json.dumps({"Layers": [kernel]}), WORK) is None
