@@ -4,22 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from sennet_engine.card import Tiling
 from sennet_engine.ensemble_file import Pass
 from sennet_engine.errors import ConfigError
 from sennet_engine.planning.axes import AXES, Axis, axis_first
-from sennet_engine.planning.blending import blended_layout
-from sennet_engine.planning.cells import Cells, Occupancy, cell_edges
-from sennet_engine.planning.layout import Layout
+from sennet_engine.planning.cells import Occupancy
 from sennet_engine.planning.memory import text_from_bytes
-from sennet_engine.planning.packing import packed_layout, sides_up_to
+from sennet_engine.planning.pass_layouts import layouts_of_pass
 from sennet_engine.planning.passes import AxisPlan, Cascade, PassPlan, Plan, Slab
-from sennet_engine.planning.scale import network_shape
-
-Edges = npt.NDArray[np.intp]
 
 DEFAULT_BATCH = 1
 # Planes in a slab, best first. Thicker ones save nothing; thinner ones leave the runtime waiting at their ends.
@@ -123,7 +115,7 @@ def smallest_plan(passes: Sequence[Pass], occupancy: Occupancy, request: PlanReq
 def _plan(
     passes: Sequence[Pass], occupancy: Occupancy, request: PlanRequest, *, step: int, largest_pixels: int
 ) -> Plan:
-    layouts = [_layouts(one, occupancy, largest_pixels, request.sides.get(one.key)) for one in passes]
+    layouts = [layouts_of_pass(one, occupancy, largest_pixels, request.sides.get(one.key)) for one in passes]
     pass_plans = [
         PassPlan(
             model=one.key,
@@ -167,63 +159,6 @@ def refuse_tile(side: int, tiling: Tiling, *, model: str) -> None:
     if side not in tiling.sides:
         allowed = ", ".join(map(str, tiling.sides))
         raise ConfigError(f"tile: got {side}, expected one of the sides that {model} takes: {allowed}")
-
-
-def _layouts(one: Pass, occupancy: Occupancy, largest_pixels: int, sides: Sequence[int] | None) -> tuple[Layout, ...]:
-    """One for each layer of cells along the axis of the pass.
-
-    `sides`: where what is loaded takes square tiles alone, of these sides; the one with the least to compute is taken.
-    """
-    if sides is None or one.tile is not None:
-        return _layouts_of_side(one, occupancy, largest_pixels, one.tile)
-    possible = [side for side in sides if side * side <= largest_pixels] or [min(sides)]
-    found = [_layouts_of_side(one, occupancy, largest_pixels, side) for side in possible]
-    return min(found, key=lambda layouts: sum(layout.computed_pixels for layout in layouts))
-
-
-def _layouts_of_side(one: Pass, occupancy: Occupancy, largest_pixels: int, side: int | None) -> tuple[Layout, ...]:
-    _, rows, columns = axis_first(occupancy.shape_zyx, one.axis)
-    plane_shape = network_shape((rows, columns), one.scale)
-    edges = cell_edges(rows, plane_shape[0]), cell_edges(columns, plane_shape[1])
-    return tuple(_layout(one, cells, edges, plane_shape, largest_pixels, side) for cells in occupancy.layers(one.axis))
-
-
-def _layout(
-    one: Pass,
-    cells: Cells,
-    edges: tuple[Edges, Edges],
-    plane_shape: tuple[int, int],
-    largest_pixels: int,
-    side: int | None,
-) -> Layout:
-    tiling = one.bundle.card.tiling
-    if tiling.exact:
-        # A card that offers a single side is that of a file which takes no other.
-        any_size = side is None and len(tiling.sides) > 1
-        return packed_layout(
-            cells,
-            row_edges=edges[0],
-            column_edges=edges[1],
-            plane_shape=plane_shape,
-            sides=sides_up_to(plane_shape, sides=tiling.sides, stride=tiling.stride)
-            if any_size
-            else [side or tiling.default_side],
-            halo=tiling.halo,
-            stride=tiling.stride,
-            largest_pixels=largest_pixels,
-            whole_planes=any_size,
-        )
-    assert one.tile is not None  # `expanded_passes` gives them to all networks that are not exact
-    assert one.stride is not None
-    return blended_layout(
-        cells,
-        row_edges=edges[0],
-        column_edges=edges[1],
-        plane_shape=plane_shape,
-        side=one.tile,
-        step=one.stride,
-        stride=tiling.stride,
-    )
 
 
 def _axes_in_order(passes: Sequence[Pass]) -> list[Axis]:
