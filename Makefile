@@ -70,6 +70,7 @@ networks: .venv-dev/installed
 
 # TensorRT for RTX comes beside and not by its extra, which brings the onnxruntime that overwrites the one for GPUs.
 .venv-gpu/installed: pyproject.toml constraints.txt
+	@echo "installing TensorRT, onnxruntime and CUDA into .venv-gpu: several GB, minutes in which nothing is told"
 	$(PYTHON) -m venv .venv-gpu
 	.venv-gpu/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu,gpu-check]' tensorrt-rtx
 	touch $@

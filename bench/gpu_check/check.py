@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, perf_counter
@@ -12,7 +13,7 @@ from time import monotonic, perf_counter
 import sennet_bench
 from sennet_bench.gpu_check.commands import Place
 from sennet_bench.gpu_check.facts import Facts, facts_of_machine
-from sennet_bench.gpu_check.links import why_provider_cannot_load
+from sennet_bench.gpu_check.links import why_not_built_for, why_provider_cannot_load
 from sennet_bench.gpu_check.marked_tests import KEY, TITLE, run_marked_tests
 from sennet_bench.gpu_check.model_copy import copy_for_one_side
 from sennet_bench.gpu_check.promises import contexts_step, graphs_step, kill_step, several_gpus_step
@@ -118,11 +119,11 @@ def _run_steps(check: GpuCheck, place: Place, checkout: Path, found: Census, tol
     reference = check.steps[-1].outcome is Outcome.PASSED
     why_not = found.why_none or ("" if reference else "there is no mask to compare with: the reference failed")
     told(TITLE)
-    check.steps.append(_tests(check, place, checkout, found))
+    _add(check, KEY, TITLE, lambda: (_tests(check, place, checkout, found), None))
     for way in WAYS:
         told(way.title)
-        _segment(check, place, truth, way, common, why_not)
-    _promises(check, place, common, why_not or _why_no_promises(check), len(found.gpus), told)
+        _add(check, way.key, way.title, partial(_segmented, place, truth, way, common, why_not, found))
+    _promises(check, place, common, why_not or _why_no_promises(check), found, told)
 
 
 def _tests(check: GpuCheck, place: Place, checkout: Path, found: Census) -> Step:
@@ -135,16 +136,23 @@ def _tests(check: GpuCheck, place: Place, checkout: Path, found: Census) -> Step
     return step
 
 
-def _segment(check: GpuCheck, place: Place, truth: Path, way: Way, common: tuple[str, ...], why_not: str) -> None:
-    links = why_provider_cannot_load() if way.key == "onnxruntime-tensorrt" else ""
-    if why_not or links:
-        check.steps.append(not_run(way.key, way.title, why_not or links, optional=way.optional))
-        return
-    _add(check, way.key, way.title, lambda: segment_way(place, truth, way, common))
+def _segmented(
+    place: Place, truth: Path, way: Way, common: tuple[str, ...], why_not: str, found: Census
+) -> tuple[Step, Segmentation | None]:
+    if not why_not:
+        links = why_provider_cannot_load() if way.key == "onnxruntime-tensorrt" else ""
+        why_not = links or why_not_built_for(way.package, found.gpus[0])
+    if why_not:
+        return not_run(way.key, way.title, why_not, optional=way.optional), None
+    return segment_way(place, truth, way, common)
 
 
 def _why_no_promises(check: GpuCheck) -> str:
-    return "" if _measured(check) else "no runtime computed a mask on the GPU that could be the same"
+    if _measured(check):
+        return ""
+    if any(one.key != REFERENCE_KEY for one in check.segmentations):
+        return "no TensorRT computed a mask that could be the same"
+    return "no runtime computed a mask on the GPU that could be the same"
 
 
 def _measured(check: GpuCheck) -> tuple[Way, Segmentation] | None:
@@ -154,7 +162,7 @@ def _measured(check: GpuCheck) -> tuple[Way, Segmentation] | None:
 
 
 def _promises(
-    check: GpuCheck, place: Place, common: tuple[str, ...], why_not: str, gpus: int, told: Callable[[str], None]
+    check: GpuCheck, place: Place, common: tuple[str, ...], why_not: str, found: Census, told: Callable[[str], None]
 ) -> None:
     measured = _measured(check)
     if why_not or measured is None:
@@ -164,7 +172,7 @@ def _promises(
     runtime = way.options[way.options.index("--runtime") + 1]
     steps: dict[str, Callable[[], tuple[Step, None]]] = {
         "graphs": lambda: (graphs_step(place, way, common, one.mask_sha256), None),
-        "several-gpus": lambda: (several_gpus_step(place, way, common, one.mask_sha256, gpus), None),
+        "several-gpus": lambda: (several_gpus_step(place, way, common, one.mask_sha256, found.gpus), None),
         "kill": lambda: (kill_step(place, way, common, one.mask_sha256), None),
         "contexts": lambda: (contexts_step(place, check.tile, runtime), None),
     }

@@ -70,15 +70,16 @@ def resume(place: Place, name: str, *options: str) -> Ended:
     return place.run(*_command(place, name, "--resume", *options))
 
 
-def killed_midway(place: Place, name: str, *options: str, units: int) -> bool:
-    """Kill `sennet-infer` by SIGKILL once it has finished so many slabs; False where it ended before that.
+def killed_midway(place: Place, name: str, *options: str, units: int) -> Ended | None:
+    """Kill `sennet-infer` by SIGKILL once it has finished so many slabs; how it ended where it did before that.
 
     Raises:
         OutOfTimeError: it did not come so far in time.
     """
-    end = monotonic() + place.seconds_left()
-    journal = place.folder / f".{name}.work" / JOURNAL
-    with (place.folder / f"{name}.log").open("wb") as log:
+    began = monotonic()
+    end = began + place.seconds_left()
+    journal, said = place.folder / f".{name}.work" / JOURNAL, place.folder / f"{name}.log"
+    with said.open("wb") as log:
         process = subprocess.Popen(
             _command(place, name, "--overwrite", *options), stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT, cwd=place.folder, env=os.environ | place.environment,
@@ -87,11 +88,14 @@ def killed_midway(place: Place, name: str, *options: str, units: int) -> bool:
             while process.poll() is None and monotonic() < end:
                 if _lines(journal) > units:  # the first line is of the plan
                     process.kill()
-                    return process.wait() == -signal.SIGKILL
+                    if process.wait() == -signal.SIGKILL:
+                        return None
+                    break
                 sleep(LOOK_SECONDS)
             if process.returncode is None:
                 raise OutOfTimeError
-            return False
+            words = said.read_text(encoding="utf-8", errors="replace")
+            return Ended(process.returncode, words, monotonic() - began)
         finally:
             process.kill()
             process.wait()

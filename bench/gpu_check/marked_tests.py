@@ -1,16 +1,20 @@
-"""The tests that need a GPU, run by pytest in a process of its own; every one of them is told."""
+"""The tests that need a GPU, run by pytest in a process of its own; every one of them is told, also after a crash."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from xml.etree import ElementTree
+from typing import Any
 
 from sennet_bench.gpu_check.child import Ended, run_child
 from sennet_bench.gpu_check.steps import MarkedTest, Outcome, Step
 
 KEY, TITLE = "tests", "Tests that need a GPU"
 FOLDER = "tests/gpu"
+PLUGIN = "sennet_bench.gpu_check.told_tests"
+# Of one test, with the engines that it builds.
+SECONDS_FOR_ONE = 90
 
 
 def run_marked_tests(checkout: Path, *, seconds: float) -> tuple[Step, list[MarkedTest]]:
@@ -21,22 +25,26 @@ def run_marked_tests(checkout: Path, *, seconds: float) -> tuple[Step, list[Mark
             f"{checkout / FOLDER} is not there: run `make gpu-check` in a checkout, which holds the tests",
         ), []  # fmt: skip
     with TemporaryDirectory() as folder:
-        results = Path(folder) / "results.xml"
-        options = ["-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={results}"]
-        command = [sys.executable, "-m", "pytest", FOLDER, *options]
+        told = Path(folder) / "told.jsonl"
+        # Packages that nobody pinned may warn of what is to come, which is no failure of a GPU.
+        options = ["-p", "no:cacheprovider", "-o", f"timeout={SECONDS_FOR_ONE}", "-W", "default"]
+        command = [sys.executable, "-m", "pytest", FOLDER, "-m", "gpu", *options, "-p", PLUGIN, f"--told-tests={told}"]
         ended = run_child(command, seconds=seconds, environment={}, folder=checkout)
-        content = results.read_bytes() if results.exists() else b""
-    tests = tests_from_junit(content)
+        lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    tests = tests_from_lines(lines, ended)
     return step_from_tests(tests, ended), tests
 
 
-def tests_from_junit(content: bytes) -> list[MarkedTest]:
-    """The tests in a file that pytest's --junitxml wrote; none where it wrote none, or not to its end."""
-    try:
-        cases = list(ElementTree.fromstring(content).iter("testcase")) if content else []
-    except ElementTree.ParseError:
-        return []
-    return [_test(case) for case in cases]
+def tests_from_lines(lines: Sequence[str], ended: Ended) -> list[MarkedTest]:
+    """The tests that the plugin told of; one that began and did not end has failed as pytest `ended`."""
+    told: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        try:
+            facts = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the last one, cut short
+        told.setdefault(facts["test"], []).append(facts)
+    return [_test(name, facts, ended) for name, facts in told.items()]
 
 
 def step_from_tests(tests: Sequence[MarkedTest], ended: Ended) -> Step:
@@ -45,20 +53,19 @@ def step_from_tests(tests: Sequence[MarkedTest], ended: Ended) -> Step:
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none was told of"
     if ended.succeeded and counts[Outcome.PASSED] and not counts[Outcome.FAILED]:
         return Step(KEY, TITLE, Outcome.PASSED, told, ended.seconds)
-    reason = told if counts[Outcome.FAILED] else f"{told}; pytest {ended.how}"
+    # By 1 pytest tells that tests failed, which is said already.
+    reason = told if counts[Outcome.FAILED] and ended.code == 1 else f"{told}; pytest {ended.how}"
     return Step(KEY, TITLE, Outcome.FAILED, reason, ended.seconds, ended.words)
 
 
-def _test(case: ElementTree.Element) -> MarkedTest:
-    name = f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name', '')}"
-    seconds = float(case.get("time", "0"))
-    for tag in ("failure", "error"):
-        if (found := case.find(tag)) is not None:
-            return MarkedTest(name, Outcome.FAILED, _first_line(found), seconds, found.text or "")
-    if (skipped := case.find("skipped")) is not None:
-        return MarkedTest(name, Outcome.NOT_RUN, _first_line(skipped), seconds)
+def _test(node: str, facts: Sequence[dict[str, Any]], ended: Ended) -> MarkedTest:
+    file, separator, test = node.partition("::")
+    name = f"{Path(file).stem}{separator}{test}"
+    parts = [one for one in facts if "part" in one]
+    seconds = sum(one["seconds"] for one in parts)
+    for outcome, told in ((Outcome.FAILED, "failed"), (Outcome.NOT_RUN, "skipped")):
+        if found := [one for one in parts if one["told"] == told]:
+            return MarkedTest(name, outcome, found[0]["reason"], seconds, "\n".join(one["error"] for one in found))
+    if facts[0]["told"] == "begun" and facts[-1]["told"] != "ended":
+        return MarkedTest(name, Outcome.FAILED, f"it did not come to its end: pytest {ended.how}", seconds, ended.words)
     return MarkedTest(name, Outcome.PASSED, "", seconds)
-
-
-def _first_line(told: ElementTree.Element) -> str:
-    return (told.get("message") or "").strip().partition("\n")[0]

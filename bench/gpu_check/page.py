@@ -11,6 +11,9 @@ from sennet_engine import __version__
 STYLES = "sennet_trainer.report"
 # Entries of a run's stage times that are no stages.
 CLOCKS = ("wall", "outside_network")
+REFERENCE_TOLD = {
+    Outcome.PASSED: "was computed", Outcome.FAILED: "failed too", Outcome.NOT_RUN: "was not run either",
+}  # fmt: skip
 
 
 def page_from_check(check: GpuCheck) -> str:
@@ -33,6 +36,7 @@ def page_from_check(check: GpuCheck) -> str:
         reference_key=REFERENCE_KEY,
         stages=[name for name in names if name not in CLOCKS],
         proven=sum(one.proven for one in check.files),
+        lacking=sum(one.lacking for one in check.files),
         version=__version__,
     )
 
@@ -41,9 +45,10 @@ def verdict_of(check: GpuCheck) -> str:
     """The whole check in a sentence or two."""
     counts = {outcome: sum(step.outcome is outcome for step in check.steps) for outcome in Outcome}
     if check.facts.why_none:
+        reference = next(step.outcome for step in check.steps if step.key == REFERENCE_KEY)
         return (
             f"No GPU was checked: {check.facts.why_none}. What needs one was not run, and nothing is proven; the "
-            f"reference on the processors {'was computed' if counts[Outcome.PASSED] else 'failed too'}."
+            f"reference on the processors {REFERENCE_TOLD[reference]}."
         )
     counted = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     if check.passed:

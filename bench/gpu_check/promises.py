@@ -9,12 +9,13 @@ from sennet_bench.gpu_check.segmentations import OUT_OF_TIME, failed_step
 from sennet_bench.gpu_check.steps import Outcome, Step, not_run
 from sennet_bench.gpu_check.ways import Way
 from sennet_bench.mask_files import mask_sha256
+from sennet_engine.gpu.present import Gpu
 
 CONTEXTS_CHILD = (sys.executable, "-m", "sennet_bench.gpu_check.contexts_child")
 CONTEXTS = (1, 2, 3)
 GRAPHS = ("off", "on")
-# Slabs so thin that a run can be killed between two of them.
-KILL_SLAB, KILL_UNITS = 4, 3
+# Slabs so thin that a run can be killed between two of them; where one is too fast for that, thinner ones.
+KILL_SLABS, KILL_UNITS = (4, 1), 3
 
 
 def graphs_step(place: Place, way: Way, common: tuple[str, ...], expected: str) -> Step:
@@ -25,12 +26,14 @@ def graphs_step(place: Place, way: Way, common: tuple[str, ...], expected: str) 
     )  # fmt: skip
 
 
-def several_gpus_step(place: Place, way: Way, common: tuple[str, ...], expected: str, gpus: int) -> Step:
-    """The mask by all GPUs together."""
+def several_gpus_step(place: Place, way: Way, common: tuple[str, ...], expected: str, gpus: tuple[Gpu, ...]) -> Step:
+    """The mask by all GPUs of the first one's kind together; others may differ by a grey level."""
     key, title = "several-gpus", "Several GPUs, the same mask"
-    if gpus < 2:
-        return not_run(key, title, "there is one GPU alone", optional=True)
-    devices = ",".join(f"cuda:{index}" for index in range(gpus))
+    kind = gpus[0].name, gpus[0].compute_capability
+    alike = [gpu for gpu in gpus if (gpu.name, gpu.compute_capability) == kind]
+    if len(alike) < 2:
+        return not_run(key, title, "there is one GPU alone, or one of its kind", optional=True)
+    devices = ",".join(f"cuda:{gpu.index}" for gpu in alike)
     options = (*way.options[2:], "--device", devices, *common)
     return _same_masks(key, title, place, expected, {devices: options})
 
@@ -38,12 +41,17 @@ def several_gpus_step(place: Place, way: Way, common: tuple[str, ...], expected:
 def kill_step(place: Place, way: Way, common: tuple[str, ...], expected: str) -> Step:
     """The mask of a run that was killed by SIGKILL after some slabs, and then went on."""
     key, title = "kill", "kill -9, then --resume"
-    options = (*way.options, *common, "--slab", str(KILL_SLAB))
     began = perf_counter()
     try:
-        if not killed_midway(place, key, *options, units=KILL_UNITS):
-            log = (place.folder / f"{key}.log").read_text(encoding="utf-8", errors="replace")
-            return Step(key, title, Outcome.FAILED, "it ended before it could be killed", perf_counter() - began, log)
+        for slab in KILL_SLABS:
+            options = (*way.options, *common, "--slab", str(slab))
+            before = killed_midway(place, key, *options, units=KILL_UNITS)
+            if before is None:
+                break
+            if not before.succeeded:
+                return failed_step(key, title, before)
+        else:
+            return not_run(key, title, "the run ended before it could be killed, with slabs of one plane too")
         ended = resume(place, key, *options)
     except OutOfTimeError:
         return not_run(key, title, OUT_OF_TIME)

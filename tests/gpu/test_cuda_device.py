@@ -123,9 +123,9 @@ def test_the_pipeline_on_the_gpu_cuts_and_stitches_to_the_identity(device):
         assert np.array_equal(np.concatenate(slabs), volume)
 
 
-def test_every_gpu_can_be_opened():
+def test_every_gpu_can_be_opened(gpu):
     """Each with memory of its own."""
     from sennet_engine.device.cuda import CudaDevice
 
-    for gpu in census().gpus:
-        assert 0 < CudaDevice(gpu.index).free_memory() <= gpu.memory_bytes
+    for one in census().gpus:
+        assert 0 < CudaDevice(one.index).free_memory() <= one.memory_bytes
