@@ -50,6 +50,18 @@ def peaks_kb(*commands):
     return [int(ended(process).splitlines()[-1]) for process in [started(*one) for one in commands]]
 
 
+def growth(few, many):
+    """How much larger the peak of the command `many` is than that of `few`, as a share.
+
+    What else the machine does moves a peak by some percent, up as a rule: up to three times, the least of each counts.
+    """
+    least = peaks_kb(few, many)
+    for _ in range(2):
+        if least[1] >= 1.05 * least[0]:
+            least = [min(pair) for pair in zip(least, peaks_kb(few, many), strict=True)]
+    return least[1] / least[0] - 1
+
+
 def plane_of_tubes(rows, columns):
     """[rows, columns] uint16: some round vessels, and a grain of noise."""
     y, x = np.ogrid[:rows, :columns]
@@ -76,8 +88,7 @@ def test_peak_memory_is_that_of_a_slab(tmp_path, identity_bundle, container):
         path = tmp_path / f"volume_{planes}{suffix}"
         write(path, np.broadcast_to(plane_of_tubes(384, 384), (planes, 384, 384)))
         commands.append([*INFER, path, "--model", identity_bundle])
-    peaks = peaks_kb(*commands)
-    assert peaks[1] < 1.05 * peaks[0]
+    assert growth(*commands) < 0.05
 
 
 @pytest.mark.parametrize("counts", [(100, 400), pytest.param((400, 1600), marks=pytest.mark.slow)])
@@ -92,8 +103,7 @@ def test_nor_do_the_network_the_components_and_the_submission_add_to_it(tmp_path
         del stack
         options = ["--min-voxels", 60, "--probability", "--rle", "--threshold", 0.6]
         commands.append([*INFER, path, "--model", strided_bundle, *options])
-    peaks = peaks_kb(*commands)
-    assert peaks[1] < 1.05 * peaks[0]
+    assert growth(*commands) < 0.05
 
 
 def test_with_planes_along_all_axes_no_array_of_the_volume_is_held(tmp_path, identity_bundle):
@@ -145,5 +155,4 @@ def test_peak_memory_of_a_score_does_not_grow_with_the_planes(tmp_path, options)
         mask[::2, ::8, ::8] = 1
         del mask
         commands.append(["sennet_engine.cli.score", path, path, *options])
-    peaks = peaks_kb(*commands)
-    assert peaks[1] < 1.05 * peaks[0]
+    assert growth(*commands) < 0.05
