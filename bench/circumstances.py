@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,20 +43,25 @@ class Circumstances:
 
 def circumstances() -> Circumstances:
     """Those of this moment."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return Circumstances(
         date=datetime.now(UTC).date().isoformat(),
         commit=_commit(),
         processor=_processor(),
         processors=usable_processors(),
         load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        versions=versions,
+        versions=installed_versions(PACKAGES),
     )
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of python and of those of `packages` that are installed."""
+    versions = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 def _processor() -> str:

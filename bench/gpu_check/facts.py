@@ -1,12 +1,11 @@
 """The machine that a check ran on: its GPUs, driver, packages and system."""
 
 import ctypes
-import importlib.metadata
 import platform
 import subprocess
 from dataclasses import dataclass
 
-from sennet_bench.circumstances import circumstances
+from sennet_bench.circumstances import circumstances, installed_versions
 from sennet_engine.gpu.present import LIBRARY, Census
 
 PACKAGES = (
@@ -42,12 +41,6 @@ class Facts:
 def facts_of_machine(found: Census) -> Facts:
     """Those of this machine, whose driver told of the GPUs `found`."""
     now = circumstances()
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return Facts(
         gpus=[
             f"cuda:{gpu.index} {gpu.name}, compute capability {gpu.compute_capability}, "
@@ -61,7 +54,7 @@ def facts_of_machine(found: Census) -> Facts:
         processors=now.processors,
         load=now.load,
         commit=now.commit,
-        versions=versions,
+        versions=installed_versions(PACKAGES),
     )
 
 
