@@ -18,6 +18,7 @@ importlib.import_module(sys.argv[1]).app(sys.argv[2:], standalone_mode=False)
 print(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 """
 INFER = ["sennet_engine.cli.infer", "--quiet", "--runtime", "onnxruntime", "--threads", "1", "--voxel-size", "50"]
+INFER += ["--overwrite"]  # a command may be repeated
 
 
 def write_tiff(path, stack, **options):
@@ -32,11 +33,12 @@ def write_slices(path, stack):
         tifffile.imwrite(path / f"{z:04d}.tif", plane)
 
 
-def ended(process):
-    """What it printed, with the peak of its resident memory in kB on the last line."""
-    printed, errors = process.communicate()
-    assert process.returncode == 0, errors
-    return printed
+def ended(*processes):
+    """What each of them printed, with the peak of its resident memory in kB on the last line."""
+    texts = [process.communicate() for process in processes]
+    for process, (_, errors) in zip(processes, texts, strict=True):
+        assert process.returncode == 0, errors
+    return [printed for printed, _ in texts]
 
 
 def started(command, *arguments):
@@ -47,7 +49,7 @@ def started(command, *arguments):
 
 def peaks_kb(*commands):
     """The largest resident memory of each of the commands, which run side by side."""
-    return [int(ended(process).splitlines()[-1]) for process in [started(*one) for one in commands]]
+    return [int(printed.splitlines()[-1]) for printed in ended(*[started(*one) for one in commands])]
 
 
 def growth(few, many):
@@ -132,8 +134,9 @@ def test_a_limit_is_kept(request, tmp_path, large_planes, summary, files, model)
     """With less than it would take, slabs are thinner; tiles are smaller where that is not enough."""
     arguments = [*INFER, large_planes, "--model", request.getfixturevalue(model), "--no-skip"]
     free = started(*arguments, "--out", tmp_path / "free")
-    expected = re.search(r"^memory +([\d.]+) MB$", ended(started(*arguments, "--dry-run")), re.MULTILINE)
-    taken_kb = int(ended(free).splitlines()[-1])
+    of_free, of_estimate = ended(free, started(*arguments, "--dry-run"))
+    expected = re.search(r"^memory +([\d.]+) MB$", of_estimate, re.MULTILINE)
+    taken_kb = int(of_free.splitlines()[-1])
     assert 0.75 * taken_kb < 1024 * float(expected[1]) < 1.25 * taken_kb
     limit_mb = int(0.8 * taken_kb / 1024)
     (peak,) = peaks_kb([*arguments, "--memory", f"{limit_mb} MB", "--out", tmp_path / "limited"])
