@@ -8,9 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.inference import Inference, finished_in_child
 from sennet_bench.mask_files import shape_with_truth, surface_dice_of
+from sennet_bench.report.table import Table
 from sennet_engine.config import validated
 from sennet_engine.ensemble import CascadeSettings, Ensemble
 from sennet_engine.ensemble_file import OpenedEnsemble, opened_ensemble
@@ -96,7 +97,7 @@ def measure_cascade(request: CascadeRequest, *, told: Callable[[str], None] = la
         raise ConfigError(f"got {request.repeats} repeats and {threads} threads, expected 1 or more")
     opened = opened_ensemble(request.ensemble, models=request.models, precision=DEFAULT_PRECISION)
     shape = shape_with_truth(request.volume, request.truth)
-    now = circumstances()
+    watch = Watch()
     ways = _ways(opened, request)
     with TemporaryDirectory() as folder:
         settings = {
@@ -125,7 +126,9 @@ def measure_cascade(request: CascadeRequest, *, told: Callable[[str], None] = la
             )
             for title, way in ways.items()
         ]
-    return CascadeMeasurement(request.volume.name, shape, request.ensemble.stem, entries, threads, now)
+    return CascadeMeasurement(
+        request.volume.name, shape, request.ensemble.stem, entries, threads, watch.circumstances()
+    )
 
 
 def write_ensemble(path: Path, ensemble: Ensemble) -> Path:
@@ -142,23 +145,23 @@ def write_ensemble(path: Path, ensemble: Ensemble) -> Path:
     return path
 
 
-def cascade_table(measured: CascadeMeasurement) -> str:
+def cascade_table(measured: CascadeMeasurement) -> Table:
     """A row for each way; gain and loss are those beside all passes everywhere."""
     z, y, x = measured.shape_zyx
     whole = next(entry for entry in measured.entries if entry.title == NO_CASCADE)
-    return "\n".join(
-        [
-            "| | tiles that went on | seconds (range) | times as fast | surface Dice | gain or loss "
-            "| against all passes everywhere |",
-            "|---|---|---|---|---|---|---|",
-            *(_row(entry, whole) for entry in measured.entries),
-            "",
+    return Table(
+        heads=(
+            "", "tiles that went on", "seconds (range)", "times as fast", "surface Dice", "gain or loss",
+            "against all passes everywhere",
+        ),
+        rows=tuple(_row(entry, whole) for entry in measured.entries),
+        notes=(
             f"{measured.volume}, {z} × {y} × {x}; {measured.ensemble}, {measured.threads} threads, medians of "
             f"{len(whole.runs)} rounds in turns. Seconds are of the whole run, with loading, survey, audit and preview "
             "but without the trial of the runtimes.",
             str(measured.circumstances),
-        ]
-    )
+        ),
+    )  # fmt: skip
 
 
 def _ways(opened: OpenedEnsemble, request: CascadeRequest) -> dict[str, Ensemble]:
@@ -184,11 +187,11 @@ def _lines(table: dict[str, Any]) -> str:
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
 
 
-def _row(entry: CascadeEntry, whole: CascadeEntry) -> str:
+def _row(entry: CascadeEntry, whole: CascadeEntry) -> tuple[str, ...]:
     seconds = [one.seconds for one in entry.runs]
     faster = [other.seconds / one.seconds for one, other in zip(entry.runs, whole.runs, strict=True)]
     known = entry.surface_dice is not None and whole.surface_dice is not None
-    cells = [
+    return (
         entry.title,
         "–" if entry.gone_on_share is None else f"{entry.gone_on_share:.1%}",
         f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})",
@@ -196,8 +199,7 @@ def _row(entry: CascadeEntry, whole: CascadeEntry) -> str:
         _score(entry.surface_dice),
         f"{entry.surface_dice - whole.surface_dice:+.4f}" if known else "–",  # type: ignore[operator]
         _score(entry.surface_dice_to_all),
-    ]
-    return f"| {' | '.join(cells)} |"
+    )
 
 
 def _score(score: float | None) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import tifffile
 
-from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.peers.child import ContestantError, Run, run_in_child
 from sennet_bench.peers.contestant import Contestant, Job
 from sennet_engine.bundle import open_bundle
@@ -129,7 +129,7 @@ def compare(
             f"got {settings.repeats} repeats, {settings.planes} planes and {threads} threads, expected 1 or more"
         )
     card = open_bundle(settings.model).card
-    now = circumstances()
+    watch = Watch()
     with TemporaryDirectory() as folder:
         cut = Path(folder) / "volume.tif"
         shape, dtype = _cut(settings.volume, cut, planes=settings.planes)
@@ -159,7 +159,7 @@ def compare(
         threads=threads,
         rounds=settings.repeats,
         entries=[record.entry() for record in held],
-        circumstances=now,
+        circumstances=watch.circumstances(),
     )
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sennet_bench.options import Json, show, told
+
 
 def compare(
     volume: Annotated[Path, typer.Argument(help="Anything that sennet-infer opens.")],
@@ -14,20 +16,14 @@ def compare(
     threads: Annotated[int | None, typer.Option(help="Of every contestant; by default all processors.")] = None,
     planes: Annotated[int, typer.Option(help="So many from the middle of the volume.")] = 8,
     peer: Annotated[list[str] | None, typer.Option(help="Only the engine and this one; can be given again.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write every sample to this file.")] = None,
+    json: Json = None,
 ) -> None:
     """Run the engine, a torch loop, MONAI and nnU-Net in turns on the same planes with the same network."""
     from sennet_bench.compare import CompareSettings
     from sennet_bench.compare import compare as compare_contestants
-    from sennet_bench.compare_table import compare_table
-    from sennet_bench.measurements import write_measurement
     from sennet_bench.peers.table import chosen_contestants
     from sennet_engine.bundle import BUILTIN
 
     settings = CompareSettings(volume, model or BUILTIN, truth, repeats=repeats, planes=planes, threads=threads)
-    found = compare_contestants(
-        settings, chosen_contestants(peer or []), told=lambda line: typer.echo(line, err=True)
-    )  # fmt: skip
-    if json:
-        write_measurement(json, found)
-    typer.echo(compare_table(found))
+    found = compare_contestants(settings, chosen_contestants(peer or []), told=told)
+    show(found, json)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sennet_bench.compare import Comparison, Entry
 from sennet_bench.peers.table import ENGINE, ENGINE_INT8
+from sennet_bench.report.table import Table
 
 HEADS = (
     "seconds (range)", "loading, s", "CPU s", "Mvoxel/s", "times sennet fp32", "times sennet int8", "peak MB",
@@ -27,15 +28,11 @@ def ratios(comparison: Comparison, name: str, base: str, *, with_load: bool = Fa
     ]
 
 
-def compare_table(comparison: Comparison) -> str:
-    """The comparison as a Markdown table, with what it means and its circumstances below."""
+def compare_table(comparison: Comparison) -> Table:
+    """A row for each contestant, with what it means and the circumstances below."""
     z, y, x = comparison.shape_zyx
     bases = [ENGINE, ENGINE_INT8]
-    lines = [
-        f"| | {' | '.join(HEADS)} |",
-        f"|---|{'---|' * len(HEADS)}",
-        *(_row(comparison, entry, bases) for entry in comparison.entries),
-        "",
+    notes = [
         f"{comparison.volume}, {z} × {y} × {x} {comparison.dtype}; {comparison.model} at threshold "
         f"{comparison.threshold:g}; {comparison.threads} threads; medians of {comparison.rounds} rounds in turns, each "
         f"run in a process of its own.",
@@ -49,23 +46,27 @@ def compare_table(comparison: Comparison) -> str:
         if entry.name not in bases and (found := ratios(comparison, entry.name, ENGINE, with_load=True))
     ]
     if counted:
-        lines.append(f"Times sennet fp32 with loading counted for sennet alone: {'; '.join(counted)}.")
+        notes.append(f"Times sennet fp32 with loading counted for sennet alone: {'; '.join(counted)}.")
     first = [
         f"{entry.title} {entry.first_load_seconds:.1f} s"
         for entry in comparison.entries
         if entry.first_load_seconds is not None
     ]
     if first:
-        lines.append(
+        notes.append(
             f"The first run on a machine tries which runtime is fastest, and the others remember it. It stands in no "
             f"figure above; with loading it took: {'; '.join(first)}."
         )
-    return "\n".join([*lines, str(comparison.circumstances)])
+    return Table(
+        heads=("", *HEADS),
+        rows=tuple(_row(comparison, entry, bases) for entry in comparison.entries),
+        notes=(*notes, str(comparison.circumstances)),
+    )
 
 
-def _row(comparison: Comparison, entry: Entry, bases: Sequence[str]) -> str:
+def _row(comparison: Comparison, entry: Entry, bases: Sequence[str]) -> tuple[str, ...]:
     if not entry.samples:
-        return f"| {entry.title} | {entry.problem}{' |' * len(HEADS)}"
+        return entry.title, str(entry.problem)
     seconds = [one.seconds for one in entry.samples]
     median = statistics.median(seconds)
     cells = [
@@ -79,7 +80,7 @@ def _row(comparison: Comparison, entry: Entry, bases: Sequence[str]) -> str:
         _median([entry.dice], "{:.4f}"),
     ]
     told = f" (then {entry.problem})" if entry.problem else ""
-    return f"| {entry.title}{told} | {' | '.join(cells)} |"
+    return f"{entry.title}{told}", *cells
 
 
 def _median(values: Sequence[float | None], form: str) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.inference import Forecast, Inference, finished_in_child, forecast_in_child
+from sennet_bench.report.table import Table
 from sennet_engine.errors import ConfigError
 from sennet_engine.runtimes import AUTO, usable_processors
 from sennet_engine.settings import InferSettings
@@ -79,7 +80,7 @@ def measure_estimates(
     threads = usable_processors() if threads is None else threads
     if min(repeats, threads) < 1:
         raise ConfigError(f"got {repeats} repeats and {threads} threads, expected 1 or more")
-    now = circumstances()
+    watch = Watch()
     shapes = {}
     for volume in volumes:
         with open_volume(volume) as opened:
@@ -97,10 +98,10 @@ def measure_estimates(
     entries = [
         EstimateEntry(volume.name, shapes[volume], _name(model), found) for (volume, model), found in rounds.items()
     ]
-    return EstimateMeasurement(entries, threads, runtime, now)
+    return EstimateMeasurement(entries, threads, runtime, watch.circumstances())
 
 
-def estimate_table(measured: EstimateMeasurement) -> str:
+def estimate_table(measured: EstimateMeasurement) -> Table:
     """A row for each volume and ensemble; ratios are what was told over what happened, medians of the rounds' own."""
     all_rounds = [one for entry in measured.entries for one in entry.rounds]
     ratios = [
@@ -111,29 +112,31 @@ def estimate_table(measured: EstimateMeasurement) -> str:
     ]
     within = sum(abs(ratio - 1) <= AIM for ratio in ratios)
     tried = sum(one.tried for one in all_rounds)
-    lines = [
-        "| volume | ensemble | tiles: told / done | seconds: told / taken | ratio | peak MB: told / reached | ratio "
-        "| the dry run took, s |",
-        "|---|---|---|---|---|---|---|---|",
-        *map(_row, measured.entries),
-        "",
+    notes = [
         f"{within} of {len(ratios)} ratios are within {AIM:.0%}. Medians of {len(measured.entries[0].rounds)} rounds "
         f"on {measured.threads} threads, runtime {measured.runtime}. The trial of the runtimes, which happens once on "
         f"a machine, is in none of the seconds.",
     ]
     if tried:
-        lines.append(
+        notes.append(
             f"{tried} of {len(all_rounds)} runs made a trial of their own, since other programs kept the processors "
             f"busy and none was remembered: their peaks, which may be those of the trial, are left out."
         )
-    return "\n".join([*lines, str(measured.circumstances)])
+    return Table(
+        heads=(
+            "volume", "ensemble", "tiles: told / done", "seconds: told / taken", "ratio", "peak MB: told / reached",
+            "ratio", "the dry run took, s",
+        ),
+        rows=tuple(map(_row, measured.entries)),
+        notes=(*notes, str(measured.circumstances)),
+    )  # fmt: skip
 
 
-def _row(entry: EstimateEntry) -> str:
+def _row(entry: EstimateEntry) -> tuple[str, ...]:
     told, happened = [one.told for one in entry.rounds], [one.happened for one in entry.rounds]
     quiet = [one for one in entry.rounds if not one.tried]
     seconds, peak = _seconds_ratio(entry.rounds), _peak_ratio(entry.rounds)
-    cells = [
+    return (
         f"{entry.volume}, {' × '.join(map(str, entry.shape_zyx))}",
         entry.ensemble,
         f"{told[0].tiles:,} / {happened[0].tiles:,}",
@@ -143,8 +146,7 @@ def _row(entry: EstimateEntry) -> str:
         f"{_median([one.happened.peak_mb for one in quiet]):.0f}",
         "–" if peak is None else f"{peak:.2f}",
         f"{_median([one.own_seconds for one in told]):.1f}",
-    ]  # fmt: skip
-    return f"| {' | '.join(cells)} |"
+    )  # fmt: skip
 
 
 def _seconds_ratio(rounds: Sequence[Round]) -> float:

@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Literal
 
-from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.inference import finished_in_child, infer_in_child
 from sennet_bench.mask_files import mask_sha256
+from sennet_bench.report.table import Table
 from sennet_engine.device.host import HostDevice
 from sennet_engine.errors import ConfigError
 from sennet_engine.pipeline.stream_pipeline import RING
@@ -113,7 +114,7 @@ def measure_identity(
     """
     if kills < 0:
         raise ConfigError(f"kills: got {kills}, expected 0 or more")
-    now = circumstances()
+    watch = Watch()
     with open_volume(volume) as opened:
         shape = opened.shape_zyx
     with TemporaryDirectory() as folder:
@@ -138,7 +139,7 @@ def measure_identity(
         kills=sum(one.kills for one in interrupted),
         runs_with_kills=len(interrupted),
         planes_resumed=sum(one.planes_resumed for one in interrupted),
-        circumstances=now,
+        circumstances=watch.circumstances(),
     )
 
 
@@ -188,22 +189,20 @@ def mask_of_way(volume: Path, settings: InferSettings, way: Way, folder: Path) -
         return mask_sha256(Path(result) / MASK)
 
 
-def identity_table(measured: IdenticalMeasurement) -> str:
+def identity_table(measured: IdenticalMeasurement) -> Table:
     """A row for each way."""
     z, y, x = measured.shape_zyx
-    lines = [
-        "| | sha256 of the mask's voxels | identical |",
-        "|---|---|---|",
-        *(f"| {one.title} | {one.mask_sha256[:16]} | {'yes' if one.identical else 'NO'} |" for one in measured.results),
-        "",
-        f"{measured.volume}, {z} × {y} × {x}; {measured.model} on {measured.runtime}.",
-    ]
+    notes = [f"{measured.volume}, {z} × {y} × {x}; {measured.model} on {measured.runtime}."]
     if measured.kills:
-        lines.append(
+        notes.append(
             f"{measured.kills} kills by SIGKILL at random moments, over {measured.runs_with_kills} runs; "
             f"{measured.planes_resumed} planes were found done when they went on the last time."
         )
-    return "\n".join([*lines, str(measured.circumstances)])
+    return Table(
+        heads=("", "sha256 of the mask's voxels", "identical"),
+        rows=tuple((one.title, one.mask_sha256[:16], "yes" if one.identical else "NO") for one in measured.results),
+        notes=(*notes, str(measured.circumstances)),
+    )
 
 
 @dataclass(frozen=True)

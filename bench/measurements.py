@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,64 @@ from sennet_bench.compare_table import compare_table
 from sennet_bench.dry_run import EstimateMeasurement, estimate_table
 from sennet_bench.identical import IdenticalMeasurement, identity_table
 from sennet_bench.memory import MemoryMeasurement, memory_table
+from sennet_bench.report.chart import Chart
+from sennet_bench.report.figure import Figure
+from sennet_bench.report.table import Table
 from sennet_bench.skipping import SkippingMeasurement, skipping_table
 from sennet_bench.stages import StageMeasurement, stage_table
 from sennet_bench.throughput import Throughput, throughput_table
 from sennet_engine.errors import ConfigError, OutputError
 
-KINDS: dict[str, tuple[type[Any], Callable[[Any], str]]] = {
-    "cascade": (CascadeMeasurement, cascade_table),
-    "compare": (Comparison, compare_table),
-    "dry-run": (EstimateMeasurement, estimate_table),
-    "identical": (IdenticalMeasurement, identity_table),
-    "memory": (MemoryMeasurement, memory_table),
-    "skipping": (SkippingMeasurement, skipping_table),
-    "stages": (StageMeasurement, stage_table),
-    "throughput": (Throughput, throughput_table),
-}
+
+def _none(_measured: Any) -> list[Any]:
+    return []
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of measurement, and what can be made of it.
+
+    Attributes:
+        title: of its section in a report.
+        measured: the dataclass that a file holds.
+        subject: the attributes that say what was measured: two files of which these differ are not compared.
+        short: a table of few columns, for a README; where there is none, the whole.
+    """
+
+    title: str
+    measured: type[Any]
+    table: Callable[[Any], Table]
+    subject: tuple[str, ...]
+    figures: Callable[[Any], list[Figure]] = _none
+    charts: Callable[[Any], list[Chart]] = _none
+    short: Callable[[Any], Table] | None = None
+
+
+KINDS: dict[str, Kind] = {
+    "cascade": Kind(
+        "What a cascade gains", CascadeMeasurement, cascade_table,
+        subject=("volume", "shape_zyx", "ensemble", "threads"),
+    ),
+    "compare": Kind(
+        "Beside other tools", Comparison, compare_table,
+        subject=("volume", "shape_zyx", "dtype", "model", "threshold", "threads"),
+    ),
+    "dry-run": Kind("What the dry run tells", EstimateMeasurement, estimate_table, subject=("threads", "runtime")),
+    "identical": Kind(
+        "The same bits, however it is computed", IdenticalMeasurement, identity_table,
+        subject=("volume", "shape_zyx", "model", "runtime"),
+    ),
+    "memory": Kind("Memory against planes", MemoryMeasurement, memory_table, subject=("side", "planes", "threads")),
+    "skipping": Kind(
+        "What leaving out the background saves", SkippingMeasurement, skipping_table,
+        subject=("volume", "shape_zyx", "threads"),
+    ),
+    "stages": Kind(
+        "Where the time goes", StageMeasurement, stage_table,
+        subject=("volume", "shape_zyx", "model", "precision", "threads"),
+    ),
+    "throughput": Kind("An identity network", Throughput, throughput_table, subject=("shape_zyx", "threads")),
+}  # fmt: skip
 # A document names the file, relative to itself, and what stands between the two lines is made from it.
 MARKED = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -50,14 +93,21 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
 
 def table_from_file(path: Path) -> str:
     """The Markdown table of a file that `write_measurement` wrote. Raises ConfigError where it is none."""
+    measured = read_measurement(path)
+    return KINDS[measured.kind].table(measured).markdown()
+
+
+def read_measurement(path: Path) -> Measurement:
+    """What `write_measurement` wrote. Raises ConfigError where it did not."""
     try:
         text = path.read_text(encoding="utf-8")
-        measured, table = KINDS[json.loads(text)["kind"]]
-        return table(TypeAdapter(measured).validate_json(text))
+        kind = KINDS[json.loads(text)["kind"]].measured
+        measured: Measurement = TypeAdapter(kind).validate_json(text)
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise ConfigError(
             f"{path}: is no measurement of sennet-bench ({type(error).__name__}); give a file that its --json wrote"
         ) from error
+    return measured
 
 
 def document_with_tables(document: Path) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.made_bundles import write_small_bundle
 from sennet_bench.made_volume import write_made_volume
 from sennet_bench.peers.child import run_in_child
 from sennet_bench.peers.contestant import Job
 from sennet_bench.peers.table import CONTESTANTS, ENGINE
+from sennet_bench.report.table import Table
 from sennet_engine.errors import ConfigError
 from sennet_engine.runtimes import usable_processors
 
@@ -45,7 +46,7 @@ def measure_memory(planes: Sequence[int], *, side: int, threads: int | None) -> 
     threads = usable_processors() if threads is None else threads
     if not planes or min(*planes, side, threads) < 1:
         raise ConfigError(f"got {list(planes)} planes of side {side}, expected numbers of 1 or more")
-    now = circumstances()
+    watch = Watch()
     peaks = []
     with TemporaryDirectory() as folder:
         model = write_small_bundle(Path(folder) / "small.model")
@@ -58,22 +59,20 @@ def measure_memory(planes: Sequence[int], *, side: int, threads: int | None) -> 
                 raise ConfigError("this system does not tell the peak memory of a process; measure on Linux")
             peaks.append(peak)
     del peaks[0]
-    return MemoryMeasurement(side, list(planes), peaks, max(peaks) / min(peaks), threads, now)
+    return MemoryMeasurement(side, list(planes), peaks, max(peaks) / min(peaks), threads, watch.circumstances())
 
 
-def memory_table(measured: MemoryMeasurement) -> str:
+def memory_table(measured: MemoryMeasurement) -> Table:
     """A row for each number of planes, with the circumstances below."""
     side, smallest = measured.side, min(measured.peak_mb)
-    return "\n".join(
-        [
-            "| planes | volume, MB | peak MB | of the smallest |",
-            "|---|---|---|---|",
-            *(
-                f"| {count} | {count * side * side / 1e6:.0f} | {peak:.0f} | {peak / smallest:.3f} |"
-                for count, peak in zip(measured.planes, measured.peak_mb, strict=True)
-            ),
-            "",
+    return Table(
+        heads=("planes", "volume, MB", "peak MB", "of the smallest"),
+        rows=tuple(
+            (str(count), f"{count * side * side / 1e6:.0f}", f"{peak:.0f}", f"{peak / smallest:.3f}")
+            for count, peak in zip(measured.planes, measured.peak_mb, strict=True)
+        ),
+        notes=(
             f"Planes of {side} × {side} uint8, a network of two convolutions, {measured.threads} threads.",
             str(measured.circumstances),
-        ]
+        ),
     )

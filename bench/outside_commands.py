@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the measurement to this file.")]
-Threads = Annotated[int | None, typer.Option(help="By default all processors.")]
+from sennet_bench.options import Json, Threads, show
 
 
 def stages(
@@ -17,14 +16,11 @@ def stages(
     json: Json = None,
 ) -> None:
     """Time the stages of one run of the engine, and tell the share of the run in which no network computed."""
-    from sennet_bench.measurements import write_measurement
-    from sennet_bench.stages import measure_stages, stage_table
+    from sennet_bench.stages import measure_stages
     from sennet_engine.bundle import BUILTIN
 
     measured = measure_stages(volume, model or BUILTIN, precision=precision, threads=threads)
-    if json:
-        write_measurement(json, measured)
-    typer.echo(stage_table(measured))
+    show(measured, json)
 
 
 def throughput(
@@ -34,14 +30,11 @@ def throughput(
     json: Json = None,
 ) -> None:
     """Time the engine with an identity network, which costs nothing, over a uint8 volume made for it."""
-    from sennet_bench.measurements import write_measurement
     from sennet_bench.shape_option import shape_from_text
-    from sennet_bench.throughput import measure_throughput, throughput_table
+    from sennet_bench.throughput import measure_throughput
 
     measured = measure_throughput(shape_from_text(shape), repeats=repeats, threads=threads)
-    if json:
-        write_measurement(json, measured)
-    typer.echo(throughput_table(measured))
+    show(measured, json)
 
 
 def memory(
@@ -51,10 +44,7 @@ def memory(
     json: Json = None,
 ) -> None:
     """Measure the peak memory of the engine with a small network over volumes of more and more planes."""
-    from sennet_bench.measurements import write_measurement
-    from sennet_bench.memory import measure_memory, memory_table
+    from sennet_bench.memory import measure_memory
 
     measured = measure_memory(planes or [100, 400, 1600], side=side, threads=threads)
-    if json:
-        write_measurement(json, measured)
-    typer.echo(memory_table(measured))
+    show(measured, json)

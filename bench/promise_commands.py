@@ -5,11 +5,7 @@ from typing import Annotated
 
 import typer
 
-Volume = Annotated[Path, typer.Argument(help="Anything that sennet-infer opens.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write every sample to this file.")]
-Repeats = Annotated[int, typer.Option(help="Rounds; in each all run one after another.")]
-Threads = Annotated[int | None, typer.Option(help="By default all processors.")]
-Runtime = Annotated[str, typer.Option(help="onnxruntime, openvino, or auto: the faster one.")]
+from sennet_bench.options import Json, Repeats, Runtime, Threads, Volume, show, told
 
 
 def dry_run(
@@ -23,15 +19,12 @@ def dry_run(
     json: Json = None,
 ) -> None:
     """Compare what --dry-run tells with what then happens: tiles, seconds and peak memory."""
-    from sennet_bench.dry_run import estimate_table, measure_estimates
-    from sennet_bench.measurements import write_measurement
+    from sennet_bench.dry_run import measure_estimates
 
     measured = measure_estimates(
-        volumes, model or [None], repeats=repeats, threads=threads, runtime=runtime, told=_told
+        volumes, model or [None], repeats=repeats, threads=threads, runtime=runtime, told=told
     )  # fmt: skip
-    if json:
-        write_measurement(json, measured)
-    typer.echo(estimate_table(measured))
+    show(measured, json)
 
 
 def skipping(
@@ -48,16 +41,13 @@ def skipping(
     json: Json = None,
 ) -> None:
     """Time runs with and without background, in turns, and compare their masks."""
-    from sennet_bench.measurements import write_measurement
-    from sennet_bench.skipping import SkippingRequest, measure_skipping, skipping_table
+    from sennet_bench.skipping import SkippingRequest, measure_skipping
 
     request = SkippingRequest(
         volume, truth, model, never_exact or (), repeats=repeats, threads=threads, runtime=runtime
     )  # fmt: skip
-    measured = measure_skipping(request, told=_told)
-    if json:
-        write_measurement(json, measured)
-    typer.echo(skipping_table(measured))
+    measured = measure_skipping(request, told=told)
+    show(measured, json)
 
 
 def cascade(
@@ -74,16 +64,13 @@ def cascade(
     json: Json = None,
 ) -> None:
     """Run an ensemble with and without a cascade, in turns: its gain in time, its loss in surface Dice."""
-    from sennet_bench.cascade import CascadeRequest, cascade_table, measure_cascade
-    from sennet_bench.measurements import write_measurement
+    from sennet_bench.cascade import CascadeRequest, measure_cascade
 
     request = CascadeRequest(
         volume, truth, ensemble, models, low_bound or (), repeats=repeats, threads=threads, runtime=runtime
     )  # fmt: skip
-    measured = measure_cascade(request, told=_told)
-    if json:
-        write_measurement(json, measured)
-    typer.echo(cascade_table(measured))
+    measured = measure_cascade(request, told=told)
+    show(measured, json)
 
 
 def identical(
@@ -97,17 +84,10 @@ def identical(
 
     Exits with 1 where one differs on onnxruntime, whose answers are the same bits.
     """
-    from sennet_bench.identical import identity_table, measure_identity
-    from sennet_bench.measurements import write_measurement
+    from sennet_bench.identical import measure_identity
     from sennet_engine.runtimes import DEFAULT_RUNTIME
 
-    measured = measure_identity(volume, model, kills=kills, runtime=runtime, told=_told)
-    if json:
-        write_measurement(json, measured)
-    typer.echo(identity_table(measured))
+    measured = measure_identity(volume, model, kills=kills, runtime=runtime, told=told)
+    show(measured, json)
     if runtime == DEFAULT_RUNTIME and not measured.all_identical:
         raise typer.Exit(1)
-
-
-def _told(line: str) -> None:
-    typer.echo(line, err=True)

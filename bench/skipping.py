@@ -8,9 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.inference import Inference, finished_in_child, forecast_in_child
 from sennet_bench.mask_files import shape_with_truth, surface_dice_of
+from sennet_bench.report.table import Table
 from sennet_engine.bundle import BUILTIN, CARD_NAME, open_bundle, read_card
 from sennet_engine.errors import ConfigError
 from sennet_engine.results.assembly import MASK
@@ -103,7 +104,7 @@ def measure_skipping(
     threads = usable_processors() if request.threads is None else request.threads
     if min(request.repeats, threads) < 1:
         raise ConfigError(f"got {request.repeats} repeats and {threads} threads, expected 1 or more")
-    now = circumstances()
+    watch = Watch()
     model = request.model or BUILTIN
     shape = shape_with_truth(request.volume, request.truth)
     with TemporaryDirectory() as folder:
@@ -114,7 +115,7 @@ def measure_skipping(
         entries = [
             _measured(title, one, request, threads, Path(folder) / "out", told) for title, one in networks.items()
         ]
-    return SkippingMeasurement(request.volume.name, shape, entries, threads, now)
+    return SkippingMeasurement(request.volume.name, shape, entries, threads, watch.circumstances())
 
 
 def write_never_exact_bundle(model: Path, folder: Path, *, side: int) -> Path:
@@ -135,29 +136,29 @@ def write_never_exact_bundle(model: Path, folder: Path, *, side: int) -> Path:
     return folder
 
 
-def skipping_table(measured: SkippingMeasurement) -> str:
+def skipping_table(measured: SkippingMeasurement) -> Table:
     """A row for each network."""
     entries = measured.entries
     z, y, x = measured.shape_zyx
-    return "\n".join(
-        [
-            "| network | Mpixel through it: all / skipping | saved | seconds: all / skipping | saved (range) "
-            "| surface Dice: all / skipping | of one against the other |",
-            "|---|---|---|---|---|---|---|",
-            *map(_row, entries),
-            "",
+    return Table(
+        heads=(
+            "network", "Mpixel through it: all / skipping", "saved", "seconds: all / skipping", "saved (range)",
+            "surface Dice: all / skipping", "of one against the other",
+        ),
+        rows=tuple(map(_row, entries)),
+        notes=(
             f"{measured.volume}, {z} × {y} × {x}, {entries[0].skipped_share:.0%} of the voxels left out as background; "
             f"{measured.threads} threads, medians of {len(entries[0].pairs)} rounds in turns. Seconds are of the whole "
             f"run, with loading, survey, audit and preview, but without the trial of the runtimes.",
             str(measured.circumstances),
-        ]
-    )
+        ),
+    )  # fmt: skip
 
 
-def _row(entry: SkippingEntry) -> str:
+def _row(entry: SkippingEntry) -> tuple[str, ...]:
     saved = entry.time_saved
     scores = (entry.surface_dice, entry.surface_dice_skipping)
-    cells = [
+    return (
         entry.title,
         f"{entry.pixels / 1e6:.1f} / {entry.pixels_skipping / 1e6:.1f}",
         f"{1 - entry.pixels_skipping / entry.pixels:.0%}",
@@ -168,8 +169,7 @@ def _row(entry: SkippingEntry) -> str:
         f"{statistics.median(saved):.0%} ({min(saved):.0%} to {max(saved):.0%})",
         " / ".join("–" if score is None else f"{score:.4f}" for score in scores),
         "–" if entry.surface_dice_between is None else f"{entry.surface_dice_between:.4f}",
-    ]  # fmt: skip
-    return f"| {' | '.join(cells)} |"
+    )  # fmt: skip
 
 
 def _measured(

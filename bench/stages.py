@@ -6,10 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.peers.child import run_in_child
 from sennet_bench.peers.contestant import Contestant, Job
 from sennet_bench.peers.table import CONTESTANTS, ENGINE, ENGINE_INT8
+from sennet_bench.report.table import Table
 from sennet_engine.errors import ConfigError
 from sennet_engine.runtimes import usable_processors
 from sennet_engine.volumes.open import open_volume
@@ -60,7 +61,7 @@ def measure_stages(volume: Path, model: Path, *, precision: str, threads: int | 
     if precision not in BY_PRECISION:
         raise ConfigError(f"precision: got {precision!r}, expected one of {', '.join(BY_PRECISION)}")
     threads = usable_processors() if threads is None else threads
-    now = circumstances()
+    watch = Watch()
     with open_volume(volume) as opened:
         shape = opened.shape_zyx
     with TemporaryDirectory() as folder:
@@ -80,18 +81,17 @@ def measure_stages(volume: Path, model: Path, *, precision: str, threads: int | 
         network_seconds=wall - outside,
         outside_share=1 - (wall - outside) / outcome.seconds,
         outside_share_of_pipeline=outside / wall,
-        circumstances=now,
+        circumstances=watch.circumstances(),
     )
 
 
-def stage_table(measured: StageMeasurement) -> str:
-    """Stages and parts as a Markdown table, with their circumstances below."""
+def stage_table(measured: StageMeasurement) -> Table:
+    """Stages and parts, with their circumstances below."""
     shape = " × ".join(map(str, measured.shape_zyx))
     stages = {name: time for name, time in measured.stage_seconds.items() if name not in (WALL, OUTSIDE) and time}
-    return "\n".join(
-        [
-            "| | seconds | share of the run |",
-            "|---|---|---|",
+    return Table(
+        heads=("", "seconds", "share of the run"),
+        rows=(
             *(_row(f"stage: {name}", time, measured.seconds) for name, time in stages.items()),
             *(
                 _row(f"before and after: {name}", time, measured.seconds)
@@ -99,15 +99,16 @@ def stage_table(measured: StageMeasurement) -> str:
             ),
             _row("the run, without loading", measured.seconds, measured.seconds),
             _row("of it without a network at work", measured.outside_share * measured.seconds, measured.seconds),
-            "",
+        ),
+        notes=(
             f"Stages run at the same time; from the first plane to the last {measured.outside_share_of_pipeline:.1%} "
             f"had no network at work. Loading, with a trial of the runtimes, took {measured.load_seconds:.2f} s.",
             f"{measured.volume}, {shape}; {measured.model}, {measured.precision}, {measured.threads} threads; "
             f"{math.prod(measured.shape_zyx) / measured.seconds / 1e6:.2f} Mvoxel/s.",
             str(measured.circumstances),
-        ]
+        ),
     )
 
 
-def _row(name: str, seconds: float, whole: float) -> str:
-    return f"| {name} | {seconds:.3f} | {seconds / whole:.1%} |"
+def _row(name: str, seconds: float, whole: float) -> tuple[str, ...]:
+    return name, f"{seconds:.3f}", f"{seconds / whole:.1%}"

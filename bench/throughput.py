@@ -7,12 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from sennet_bench.circumstances import Circumstances, circumstances
+from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.made_bundles import write_identity_bundle
 from sennet_bench.made_volume import write_made_volume
 from sennet_bench.peers.child import run_in_child
 from sennet_bench.peers.contestant import Job
 from sennet_bench.peers.table import CONTESTANTS, ENGINE
+from sennet_bench.report.table import Table
 from sennet_engine.errors import ConfigError
 from sennet_engine.runtimes import usable_processors
 
@@ -45,7 +46,7 @@ def measure_throughput(shape_zyx: tuple[int, int, int], *, repeats: int, threads
     threads = usable_processors() if threads is None else threads
     if min(*shape_zyx, repeats, threads) < 1:
         raise ConfigError(f"got shape {shape_zyx}, {repeats} repeats and {threads} threads, expected 1 or more of each")
-    now = circumstances()
+    watch = Watch()
     with TemporaryDirectory() as folder:
         model = write_identity_bundle(Path(folder) / "identity.model")
         volume = write_made_volume(Path(folder) / "volume.tif", shape_zyx)
@@ -54,10 +55,10 @@ def measure_throughput(shape_zyx: tuple[int, int, int], *, repeats: int, threads
         _, *outcomes = [run_in_child(CONTESTANTS[ENGINE], job).outcome for _ in range(1 + repeats)]
     seconds = [one.seconds + one.load_seconds for one in outcomes]
     fastest = outcomes[seconds.index(min(seconds))]
-    return Throughput(shape_zyx, threads, seconds, fastest.stage_seconds, fastest.part_seconds, now)
+    return Throughput(shape_zyx, threads, seconds, fastest.stage_seconds, fastest.part_seconds, watch.circumstances())
 
 
-def throughput_table(measured: Throughput) -> str:
+def throughput_table(measured: Throughput) -> Table:
     """One row, with the stages of the fastest run and the circumstances below."""
     voxels = math.prod(measured.shape_zyx) / 1e6
     median, fastest, slowest = (kind(measured.seconds) for kind in (statistics.median, min, max))
@@ -65,15 +66,17 @@ def throughput_table(measured: Throughput) -> str:
         ", ".join(f"{name} {seconds:.2f}" for name, seconds in found.items() if seconds >= 0.005)
         for found in (measured.stage_seconds, measured.part_seconds)
     )
-    return "\n".join(
-        [
-            "| identity network over | seconds (range) | Mvoxel/s (range) |",
-            "|---|---|---|",
-            f"| {' × '.join(map(str, measured.shape_zyx))} uint8 | {median:.2f} ({fastest:.2f} to {slowest:.2f}) "
-            f"| {voxels / median:.0f} ({voxels / slowest:.0f} to {voxels / fastest:.0f}) |",
-            "",
+    row = (
+        f"{' × '.join(map(str, measured.shape_zyx))} uint8",
+        f"{median:.2f} ({fastest:.2f} to {slowest:.2f})",
+        f"{voxels / median:.0f} ({voxels / slowest:.0f} to {voxels / fastest:.0f})",
+    )
+    return Table(
+        heads=("identity network over", "seconds (range)", "Mvoxel/s (range)"),
+        rows=(row,),
+        notes=(
             f"{measured.threads} threads, {len(measured.seconds)} runs. The fastest, in seconds: {stages}; before and "
             f"after: {parts}.",
             str(measured.circumstances),
-        ]
+        ),
     )

@@ -99,7 +99,7 @@ def test_a_first_run_that_others_learn_from_is_not_counted(small_volume):
     assert calls == ["sennet", "sennet", "torch-loop"]
     assert ratios(found, "torch-loop", "sennet") == [3.0]
     assert entry_of(found, "sennet").first_load_seconds == 1.0
-    assert "with loading it took: sennet, fp32 1.0 s" in compare_table(found)
+    assert "with loading it took: sennet, fp32 1.0 s" in compare_table(found).markdown()
 
 
 def test_contestants_take_turns_and_ratios_are_those_of_a_round(small_volume):
@@ -109,7 +109,7 @@ def test_contestants_take_turns_and_ratios_are_those_of_a_round(small_volume):
     assert calls == ["sennet", "torch-loop"] * 3
     assert ratios(found, "torch-loop", "sennet") == [3.0, 1.0, 10.0]
     assert ratios(found, "torch-loop", "sennet", with_load=True) == [1.5, 2 / 3, 8.0]
-    row = next(line for line in compare_table(found).splitlines() if LOOP.title in line)
+    row = next(line for line in compare_table(found).markdown().splitlines() if LOOP.title in line)
     assert "| 3.00 (2.00 to 40.00) | 1.00 | 6.00 |" in row
     assert "| 3.00 |" in row.split("6.00")[1]
 
@@ -131,7 +131,7 @@ def test_what_is_missing_or_fails_stands_in_the_table(small_volume):
     missing = Contestant("ghost", "A ghost", "no.such.module", ("no_such_package",))
     run, calls = pretending({"sennet": [1.0, 1.0]}, fail=("torch-loop",))
     settings = CompareSettings(small_volume, BUILTIN, repeats=2, planes=2)
-    table = compare_table(compare(settings, [ENGINE, missing, LOOP], run=run))
+    table = compare_table(compare(settings, [ENGINE, missing, LOOP], run=run)).markdown()
     assert "| A ghost | not installed: pip install 'sennet[peers]' |" in table
     assert "out of memory" in table
     assert calls == ["sennet", "torch-loop", "sennet"]
@@ -144,7 +144,7 @@ def test_without_a_measurement_of_memory_or_truth_there_is_a_dash(small_volume):
     run, _ = pretending({"sennet": [1.0]})
     found = compare(CompareSettings(small_volume, BUILTIN, repeats=1), [ENGINE],
                     run=lambda one, job: replace(run(one, job), peak_mb=None))  # fmt: skip
-    row = next(line for line in compare_table(found).splitlines() if ENGINE.title in line)
+    row = next(line for line in compare_table(found).markdown().splitlines() if ENGINE.title in line)
     assert row.endswith("| – | – | – |")
 
 
@@ -155,12 +155,12 @@ def test_tables_are_made_from_the_json(command, tmp_path, small_volume):
     write_measurement(tmp_path / "found.json", found)
     printed = command("sennet-bench", "table", tmp_path / "found.json")
     assert printed.code == 0
-    assert printed.out.strip() == compare_table(found)
+    assert printed.out.strip() == compare_table(found).markdown()
     document = tmp_path / "speed.md"
     document.write_text("before\n<!-- table found.json -->\nold\n<!-- /table -->\nafter\n")
     for _ in range(2):  # a second time changes nothing
         assert command("sennet-bench", "table", document).code == 0
-        expected = f"before\n<!-- table found.json -->\n\n{compare_table(found)}\n\n<!-- /table -->\nafter\n"
+        expected = f"before\n<!-- table found.json -->\n\n{compare_table(found).markdown()}\n\n<!-- /table -->\nafter\n"
         assert document.read_text() == expected
 
 

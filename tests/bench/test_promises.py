@@ -87,12 +87,12 @@ def test_peaks_of_runs_with_a_trial_are_left_out():
     rounds = [Round(told, tried), Round(told, run)]
     table = estimate_table(
         EstimateMeasurement([EstimateEntry("v", (1, 2, 3), "e", rounds)], 1, "auto", circumstances())
-    )
+    ).markdown()
     assert "| 1 / 1 | 3.0 / 2.0 | 1.50 | 200 / 100 | 2.00 | 1.0 |" in table
     assert "0 of 2 ratios are within 25%" in table
     assert "1 of 2 runs made a trial of their own" in table
     alone = EstimateMeasurement([EstimateEntry("v", (1, 2, 3), "e", rounds[:1])], 1, "auto", circumstances())
-    assert "| 3.0 / 2.0 | 1.50 | – | – | 1.0 |" in estimate_table(alone)
+    assert "| 3.0 / 2.0 | 1.50 | – | – | 1.0 |" in estimate_table(alone).markdown()
 
 
 @pytest.mark.usefixtures("here")
