@@ -4,7 +4,7 @@
 # make experiment  what pseudo-labels are worth, on phantoms and, with TWO_PHOTON=FOLDER, on real stacks; under an hour
 # make networks  the four networks of the third place and small trained ones, exported with engines; about an hour
 # make gpu-check  on a machine with a GPU: does it there what it promises; a page to send back, in ten minutes
-# make peers     MONAI and nnU-Net, for `sennet-bench compare`
+# make peers     the rest of the extra `bench`: nnU-Net, for `sennet-bench compare`
 # make builtin   train the built-in model anew, from its phantoms to its bundle
 PYTHON ?= python3
 DEMO := demo
@@ -80,7 +80,7 @@ gpu-check: .venv-gpu/installed
 	.venv-gpu/bin/sennet-bench gpu-check --out $(GPU_CHECK)
 
 peers: .venv-dev/installed
-	.venv-dev/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev,peers]'
+	.venv-dev/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev,bench]'
 
 runs/phantoms/made: export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 runs/phantoms/made: recipes/builtin_phantoms.sh $(wildcard trainer/phantom/*.py) | .venv-dev/installed
