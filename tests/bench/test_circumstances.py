@@ -24,7 +24,7 @@ def write_times(path, *, busy, idle, stolen=0.0):
 @ON_LINUX
 @pytest.mark.parametrize(("own", "stolen", "share"), [(6.0, 0.0, 0.1), (8.0, 0.0, 0.0), (6.0, 2.0, 0.2)])
 def test_what_others_took_is_what_was_busy_without_us(tmp_path, monkeypatch, own, stolen, share):
-    """Of 20 seconds, 8 were busy; those that neither this process nor its children used are of others, as stolen ones."""
+    """Of 20 seconds, 8 were busy: what this process and its children did not use is of others, and what was stolen."""
     counters = tmp_path / "stat"
     monkeypatch.setattr(module, "PROCESSOR_TIMES", counters)
     used = [1.0, 0.0, 2.0, 0.0, 99.0]
