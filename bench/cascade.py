@@ -1,7 +1,6 @@
 """What the cascade of an ensemble gains, and what it loses."""
 
 import json
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, Literal
 from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.inference import Inference, finished_in_child
 from sennet_bench.mask_files import shape_with_truth, surface_dice_of
-from sennet_bench.report.table import Table
 from sennet_engine.config import validated
 from sennet_engine.ensemble import CascadeSettings, Ensemble
 from sennet_engine.ensemble_file import OpenedEnsemble, opened_ensemble
@@ -44,6 +42,10 @@ class CascadeEntry:
     surface_dice: float | None
     surface_dice_to_all: float | None
 
+    def times_as_fast(self, whole: "CascadeEntry") -> list[float]:
+        """As `whole`, in each round."""
+        return [other.seconds / one.seconds for one, other in zip(self.runs, whole.runs, strict=True)]
+
 
 @dataclass(frozen=True)
 class CascadeMeasurement:
@@ -56,6 +58,11 @@ class CascadeMeasurement:
     threads: int
     circumstances: Circumstances
     kind: Literal["cascade"] = "cascade"
+
+    @property
+    def whole(self) -> CascadeEntry:
+        """That of all passes everywhere, beside which the others stand."""
+        return next(entry for entry in self.entries if entry.title == NO_CASCADE)
 
 
 @dataclass(frozen=True)
@@ -145,25 +152,6 @@ def write_ensemble(path: Path, ensemble: Ensemble) -> Path:
     return path
 
 
-def cascade_table(measured: CascadeMeasurement) -> Table:
-    """A row for each way; gain and loss are those beside all passes everywhere."""
-    z, y, x = measured.shape_zyx
-    whole = next(entry for entry in measured.entries if entry.title == NO_CASCADE)
-    return Table(
-        heads=(
-            "", "tiles that went on", "seconds (range)", "times as fast", "surface Dice", "gain or loss",
-            "against all passes everywhere",
-        ),
-        rows=tuple(_row(entry, whole) for entry in measured.entries),
-        notes=(
-            f"{measured.volume}, {z} × {y} × {x}; {measured.ensemble}, {measured.threads} threads, medians of "
-            f"{len(whole.runs)} rounds in turns. Seconds are of the whole run, with loading, survey, audit and preview "
-            "but without the trial of the runtimes.",
-            str(measured.circumstances),
-        ),
-    )  # fmt: skip
-
-
 def _ways(opened: OpenedEnsemble, request: CascadeRequest) -> dict[str, Ensemble]:
     ensemble = opened.ensemble
     if len(ensemble.passes) < 2:
@@ -185,22 +173,3 @@ def _ways(opened: OpenedEnsemble, request: CascadeRequest) -> dict[str, Ensemble
 def _lines(table: dict[str, Any]) -> str:
     # Strings, numbers and lists of strings are written alike in TOML and in JSON.
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
-
-
-def _row(entry: CascadeEntry, whole: CascadeEntry) -> tuple[str, ...]:
-    seconds = [one.seconds for one in entry.runs]
-    faster = [other.seconds / one.seconds for one, other in zip(entry.runs, whole.runs, strict=True)]
-    known = entry.surface_dice is not None and whole.surface_dice is not None
-    return (
-        entry.title,
-        "–" if entry.gone_on_share is None else f"{entry.gone_on_share:.1%}",
-        f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})",
-        f"{statistics.median(faster):.2f}",
-        _score(entry.surface_dice),
-        f"{entry.surface_dice - whole.surface_dice:+.4f}" if known else "–",  # type: ignore[operator]
-        _score(entry.surface_dice_to_all),
-    )
-
-
-def _score(score: float | None) -> str:
-    return "–" if score is None else f"{score:.4f}"

@@ -3,10 +3,10 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -19,8 +19,6 @@ from sennet_engine.errors import ConfigError, VolumeError
 from sennet_engine.metrics.score import score_masks
 from sennet_engine.runtimes import usable_processors
 from sennet_engine.volumes.open import open_volume
-
-EXTRA = "not installed: pip install 'sennet[peers]'"
 
 RunContestant = Callable[[Contestant, Job], Run]
 
@@ -59,6 +57,8 @@ class Entry:
         first_load_seconds: of a run before the first round, where a contestant's runs learn from its first.
         vessel_share: of the voxels, in its mask.
         surface_dice_0, dice: against the truth; None without one, or where they are 0 / 0.
+        options: its settings.
+        does: a sentence on how it comes to its mask; empty in files that do not tell.
     """
 
     name: str
@@ -69,6 +69,8 @@ class Entry:
     vessel_share: float | None = None
     surface_dice_0: float | None = None
     dice: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    does: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class _Record:
 
     def __init__(self, contestant: Contestant, job: Job) -> None:
         self.contestant, self._job = contestant, job
-        self.problem = EXTRA if contestant.missing else None
+        self.problem = contestant.obstacle
         self._samples: list[Sample] = []
         self._first_load_seconds: float | None = None
         self._scores: tuple[float | None, float | None, float | None] = (None, None, None)
@@ -195,7 +197,10 @@ class _Record:
     def entry(self) -> Entry:
         """All of it."""
         one = self.contestant
-        return Entry(one.name, one.title, self.problem, self._samples, self._first_load_seconds, *self._scores)
+        return Entry(
+            one.name, one.title, self.problem, self._samples, self._first_load_seconds, *self._scores,
+            options=one.options, does=one.does,
+        )  # fmt: skip
 
     def _ran(self, run: RunContestant) -> Run | None:
         self._job.mask.unlink(missing_ok=True)

@@ -18,7 +18,9 @@ def compare(
     peer: Annotated[list[str] | None, typer.Option(help="Only the engine and this one; can be given again.")] = None,
     json: Json = None,
 ) -> None:
-    """Run the engine, a torch loop, MONAI and nnU-Net in turns on the same planes with the same network."""
+    """Run the engine and other tools in turns on the same planes with the same network: torch as a loop and compiled,
+    MONAI, nnU-Net, onnxruntime and openvino bare, each also with the settings that favour it.
+    """
     from sennet_bench.compare import CompareSettings
     from sennet_bench.compare import compare as compare_contestants
     from sennet_bench.peers.table import chosen_contestants

@@ -1,88 +1,122 @@
-"""A comparison as a Markdown table: the engine's time is the unit of the others."""
+"""A comparison as tables: the engine's time is the unit of the others."""
 
 import math
 import statistics
 from collections.abc import Sequence
 
 from sennet_bench.compare import Comparison, Entry
-from sennet_bench.peers.table import ENGINE, ENGINE_INT8
+from sennet_bench.compare_better import other_tools, where_others_win
+from sennet_bench.compare_ratios import peaks_mb, ratios, spread
+from sennet_bench.peers.table import ENGINE, ENGINE_INT8, SHORT
 from sennet_bench.report.table import Table
 
+BASES = (ENGINE, ENGINE_INT8)
 HEADS = (
-    "seconds (range)", "loading, s", "CPU s", "Mvoxel/s", "times sennet fp32", "times sennet int8", "peak MB",
-    "surface Dice", "Dice",
+    "seconds (range)", "loading, s", "CPU s", "Mvoxel/s", "times sennet fp32 (range)", "times sennet int8 (range)",
+    "peak MB", "surface Dice", "Dice",
 )  # fmt: skip
-
-
-def ratios(comparison: Comparison, name: str, base: str, *, with_load: bool = False) -> list[float]:
-    """How many times as long `name` took as `base`, in each round that both ended.
-
-    With `with_load` loading counts for `base` and not for `name`.
-    """
-    samples = {entry.name: {one.round: one for one in entry.samples} for entry in comparison.entries}
-    own, other = samples.get(name, {}), samples.get(base, {})
-    return [
-        one.seconds / (other[number].seconds + other[number].load_seconds * with_load)
-        for number, one in own.items()
-        if number in other
-    ]
+SHORT_HEADS = ("tool", "times as long as sennet (range)", "peak MB", "surface Dice")
+SHORT_ROWS = 9
 
 
 def compare_table(comparison: Comparison) -> Table:
-    """A row for each contestant, with what it means and the circumstances below."""
-    z, y, x = comparison.shape_zyx
-    bases = [ENGINE, ENGINE_INT8]
-    notes = [
-        f"{comparison.volume}, {z} × {y} × {x} {comparison.dtype}; {comparison.model} at threshold "
-        f"{comparison.threshold:g}; {comparison.threads} threads; medians of {comparison.rounds} rounds in turns, each "
-        f"run in a process of its own.",
+    """A row for each contestant; below, what it means, where others are ahead, and the circumstances."""
+    notes = (
+        _subject(comparison),
         "Seconds are from opening the volume to the written mask. Loading the network stands in its own column, "
         "for torch with its first tile. CPU seconds are those of all threads, loading counted. Peak memory is that of "
         "the process with its libraries.",
-    ]
-    counted = [
-        f"{entry.title} {statistics.median(found):.1f}"
+        *_with_loading(comparison),
+        *_first_runs(comparison),
+        *_honest(comparison),
+        str(comparison.circumstances),
+    )
+    return Table(("", *HEADS), tuple(_row(comparison, entry) for entry in comparison.entries), notes)
+
+
+def short_table(comparison: Comparison) -> Table:
+    """Few columns and at most nine rows, for a README: of each tool its usual settings and its best."""
+    kept = [name for name in SHORT if any(entry.name == name for entry in comparison.entries)][:SHORT_ROWS]
+    rows = tuple(
+        (
+            entry.title,
+            spread(ratios(comparison, entry.name, ENGINE), 2) if entry.samples else str(entry.problem),
+            _median(peaks_mb(entry), 0),
+            _known(entry.surface_dice_0),
+        )
         for entry in comparison.entries
-        if entry.name not in bases and (found := ratios(comparison, entry.name, ENGINE, with_load=True))
+        if entry.name in kept
+    )
+    notes = (_subject(comparison), *_honest(comparison), str(comparison.circumstances))
+    return Table(SHORT_HEADS, rows, notes)
+
+
+def _subject(comparison: Comparison) -> str:
+    z, y, x = comparison.shape_zyx
+    return (
+        f"{comparison.volume}, {z} × {y} × {x} {comparison.dtype}; {comparison.model} at threshold "
+        f"{comparison.threshold:g}; {comparison.threads} threads; medians of {comparison.rounds} rounds in turns, each "
+        f"run in a process of its own."
+    )
+
+
+def _honest(comparison: Comparison) -> list[str]:
+    compared = ["time", "peak memory", "loading"]
+    if any(entry.dice is not None for entry in comparison.entries):
+        compared += ["surface Dice", "Dice"]
+    none = [f"No other tool is ahead of sennet fp32 in {' or '.join((', '.join(compared[:-1]), compared[-1]))}."]
+    return where_others_win(comparison) or (none if other_tools(comparison) else [])
+
+
+def _with_loading(comparison: Comparison) -> list[str]:
+    counted = [
+        f"{entry.title} {spread(found, 1)}"
+        for entry in comparison.entries
+        if entry.name not in BASES and (found := ratios(comparison, entry.name, ENGINE, with_load=True))
     ]
-    if counted:
-        notes.append(f"Times sennet fp32 with loading counted for sennet alone: {'; '.join(counted)}.")
+    return [f"Times sennet fp32 with loading counted for sennet alone: {'; '.join(counted)}."] if counted else []
+
+
+def _first_runs(comparison: Comparison) -> list[str]:
     first = [
         f"{entry.title} {entry.first_load_seconds:.1f} s"
         for entry in comparison.entries
         if entry.first_load_seconds is not None
     ]
-    if first:
-        notes.append(
-            f"The first run on a machine tries which runtime is fastest, and the others remember it. It stands in no "
-            f"figure above; with loading it took: {'; '.join(first)}."
-        )
-    return Table(
-        heads=("", *HEADS),
-        rows=tuple(_row(comparison, entry, bases) for entry in comparison.entries),
-        notes=(*notes, str(comparison.circumstances)),
-    )
+    if not first:
+        return []
+    return [
+        f"Before the rounds, a first run finds out what the others make use of: sennet which runtime is fastest here, "
+        f"torch.compile its machine code. It stands in no figure above; with loading it took: {'; '.join(first)}."
+    ]
 
 
-def _row(comparison: Comparison, entry: Entry, bases: Sequence[str]) -> tuple[str, ...]:
+def _row(comparison: Comparison, entry: Entry) -> tuple[str, ...]:
     if not entry.samples:
         return entry.title, str(entry.problem)
     seconds = [one.seconds for one in entry.samples]
-    median = statistics.median(seconds)
-    cells = [
-        f"{median:.2f} ({min(seconds):.2f} to {max(seconds):.2f})",
-        _median([one.load_seconds for one in entry.samples], "{:.2f}"),
-        _median([one.cpu_seconds for one in entry.samples], "{:.2f}"),
-        f"{math.prod(comparison.shape_zyx) / median / 1e6:.2f}",
-        *(_median(ratios(comparison, entry.name, base), "{:.2f}") for base in bases),
-        _median([one.peak_mb for one in entry.samples], "{:.0f}"),
-        _median([entry.surface_dice_0], "{:.4f}"),
-        _median([entry.dice], "{:.4f}"),
-    ]
     told = f" (then {entry.problem})" if entry.problem else ""
-    return f"{entry.title}{told}", *cells
+    return (
+        f"{entry.title}{told}",
+        spread(seconds, 2),
+        _median([one.load_seconds for one in entry.samples], 2),
+        _median([one.cpu_seconds for one in entry.samples], 2),
+        f"{math.prod(comparison.shape_zyx) / statistics.median(seconds) / 1e6:.2f}",
+        *(_ratio(comparison, entry.name, base) for base in BASES),
+        _median(peaks_mb(entry), 0),
+        _known(entry.surface_dice_0),
+        _known(entry.dice),
+    )
 
 
-def _median(values: Sequence[float | None], form: str) -> str:
-    known = [value for value in values if value is not None]
-    return form.format(statistics.median(known)) if known else "–"
+def _ratio(comparison: Comparison, name: str, base: str) -> str:
+    found = ratios(comparison, name, base)
+    return _median(found, 2) if name == base else spread(found, 2)
+
+
+def _median(values: Sequence[float], digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f}" if values else "–"
+
+
+def _known(score: float | None) -> str:
+    return "–" if score is None else f"{score:.4f}"

@@ -10,6 +10,8 @@ from typing import Literal
 
 from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.inference import Forecast, Inference, finished_in_child, forecast_in_child
+from sennet_bench.report.chart import Bars, Chart
+from sennet_bench.report.figure import Figure, Nature
 from sennet_bench.report.table import Table
 from sennet_engine.errors import ConfigError
 from sennet_engine.runtimes import AUTO, usable_processors
@@ -132,6 +134,47 @@ def estimate_table(measured: EstimateMeasurement) -> Table:
     )  # fmt: skip
 
 
+def estimate_figures(measured: EstimateMeasurement) -> list[Figure]:
+    """Of each ensemble over each volume: how far estimates were off, and what the dry run took itself."""
+    figures = []
+    for entry in measured.entries:
+        title = _title(entry)
+        off = {
+            "seconds off by the factor": [one.told.seconds / one.happened.seconds for one in entry.rounds],
+            "peak memory off by the factor": _peak_ratios(entry.rounds),
+        }
+        figures += [
+            Figure(f"{title}: {name}", "", tuple(max(one, 1 / one) for one in found), Nature.RATIO)
+            for name, found in off.items()
+            if found
+        ]
+        own = tuple(one.told.own_seconds for one in entry.rounds)
+        figures.append(Figure(f"{title}: seconds of the dry run", "s", own, Nature.SPEED))
+    return figures
+
+
+def estimate_charts(measured: EstimateMeasurement) -> list[Chart]:
+    """Seconds and peak memory, told and then happened."""
+    seconds, peaks = [], []
+    for entry in measured.entries:
+        quiet = [one for one in entry.rounds if not one.tried]
+        for name, runs, quiet_runs in (
+            ("told", [one.told for one in entry.rounds], [one.told for one in quiet]),
+            ("happened", [one.happened for one in entry.rounds], [one.happened for one in quiet]),
+        ):  # fmt: skip
+            seconds.append((f"{_title(entry)}: {name}", tuple(one.seconds for one in runs)))
+            known = tuple(one.peak_mb for one in quiet_runs if one.peak_mb is not None)
+            if known:
+                peaks.append((f"{_title(entry)}: {name}", known))
+    told = frozenset(name for name, _ in seconds if name.endswith(": told"))
+    charts: list[Chart] = [Bars("Seconds told and taken", "s", tuple(seconds), ours=told)]
+    return [*charts, Bars("Peak memory told and reached", "MB", tuple(peaks), ours=told)] if peaks else charts
+
+
+def _title(entry: EstimateEntry) -> str:
+    return f"{entry.volume}, {' × '.join(map(str, entry.shape_zyx))}, {entry.ensemble}"
+
+
 def _row(entry: EstimateEntry) -> tuple[str, ...]:
     told, happened = [one.told for one in entry.rounds], [one.happened for one in entry.rounds]
     quiet = [one for one in entry.rounds if not one.tried]
@@ -154,12 +197,16 @@ def _seconds_ratio(rounds: Sequence[Round]) -> float:
 
 
 def _peak_ratio(rounds: Sequence[Round]) -> float | None:
-    found = [
+    found = _peak_ratios(rounds)
+    return statistics.median(found) if found else None
+
+
+def _peak_ratios(rounds: Sequence[Round]) -> list[float]:
+    return [
         one.told.peak_mb / one.happened.peak_mb
         for one in rounds
         if one.told.peak_mb and one.happened.peak_mb and not one.tried
     ]
-    return statistics.median(found) if found else None
 
 
 def _median(values: Sequence[float | None]) -> float:

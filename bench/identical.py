@@ -12,7 +12,6 @@ from typing import Literal
 from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.inference import finished_in_child, infer_in_child
 from sennet_bench.mask_files import mask_sha256
-from sennet_bench.report.table import Table
 from sennet_engine.device.host import HostDevice
 from sennet_engine.errors import ConfigError
 from sennet_engine.pipeline.stream_pipeline import RING
@@ -187,22 +186,6 @@ def mask_of_way(volume: Path, settings: InferSettings, way: Way, folder: Path) -
             grey_of_plane=lambda z: ready.window.to_uint8(source.read_planes(z, z + 1))[0], on_planes=_ignored,
         )  # fmt: skip
         return mask_sha256(Path(result) / MASK)
-
-
-def identity_table(measured: IdenticalMeasurement) -> Table:
-    """A row for each way."""
-    z, y, x = measured.shape_zyx
-    notes = [f"{measured.volume}, {z} × {y} × {x}; {measured.model} on {measured.runtime}."]
-    if measured.kills:
-        notes.append(
-            f"{measured.kills} kills by SIGKILL at random moments, over {measured.runs_with_kills} runs; "
-            f"{measured.planes_resumed} planes were found done when they went on the last time."
-        )
-    return Table(
-        heads=("", "sha256 of the mask's voxels", "identical"),
-        rows=tuple((one.title, one.mask_sha256[:16], "yes" if one.identical else "NO") for one in measured.results),
-        notes=(*notes, str(measured.circumstances)),
-    )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from sennet_bench.consumption import Consumption, ConsumptionWatch
 from sennet_bench.mask_files import mask_sha256
 from sennet_bench.peers.child import peak_mb
 from sennet_engine.errors import SennetError
+from sennet_engine.gpu.choice import device_choices
 from sennet_engine.infer import dry_run, infer
 from sennet_engine.results.assembly import MASK
 from sennet_engine.settings import InferSettings
@@ -44,6 +46,10 @@ class Inference:
         planes_resumed: that an interrupted run had done.
         mask_sha256: of the voxels of the mask.
         plan: for people: what was decided, and why.
+        runtimes: likewise, by model, what computed it.
+        stage_seconds, waiting_seconds: of the stages of the pipeline; see `Summary`.
+        part_seconds: of what comes before and after the pipeline.
+        consumption: of the machine from opening the volume to the whole output, with the trial of the runtimes.
     """
 
     seconds: float
@@ -57,6 +63,11 @@ class Inference:
     planes_resumed: int
     mask_sha256: str
     plan: list[str]
+    runtimes: dict[str, str] = field(default_factory=dict)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    waiting_seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+    part_seconds: dict[str, float] = field(default_factory=dict)
+    consumption: Consumption = field(default_factory=Consumption)
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,9 @@ def forecast_in_child(volume: Path, settings: InferSettings) -> Forecast:
 
 def infer_here(volume: Path, settings: InferSettings) -> Inference:
     """Run `infer` in this process, whose peak memory is then told. Raises SennetError where it fails."""
-    summary = infer(volume, settings, on_planes=lambda _done, _planes: None)
+    gpus = [gpu.index for gpu in device_choices(settings.device, settings.runtime)[0].gpus]
+    with ConsumptionWatch(gpus) as watch:
+        summary = infer(volume, settings, on_planes=lambda _done, _planes: None)
     peak = peak_mb()
     trial = summary.seconds_by_part[TRIAL]
     return Inference(
@@ -119,6 +132,11 @@ def infer_here(volume: Path, settings: InferSettings) -> Inference:
         planes_resumed=summary.planes_resumed,
         mask_sha256=mask_sha256(Path(summary.output) / MASK),
         plan=summary.plan,
+        runtimes=summary.runtimes,
+        stage_seconds=summary.stage_seconds,
+        waiting_seconds=summary.waiting_seconds,
+        part_seconds={name: seconds for name, seconds in summary.seconds_by_part.items() if name != TRIAL},
+        consumption=watch.found,
     )
 
 

@@ -1,7 +1,6 @@
-"""Measurements as JSON files, and their tables: printed, or within a document that names the files."""
+"""Kinds of measurements, and measurements as JSON files."""
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,18 +8,29 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sennet_bench.cascade import CascadeMeasurement, cascade_table
+from sennet_bench.cascade import CascadeMeasurement
+from sennet_bench.cascade_view import cascade_charts, cascade_figures, cascade_table
 from sennet_bench.compare import Comparison
-from sennet_bench.compare_table import compare_table
-from sennet_bench.dry_run import EstimateMeasurement, estimate_table
-from sennet_bench.identical import IdenticalMeasurement, identity_table
-from sennet_bench.memory import MemoryMeasurement, memory_table
+from sennet_bench.compare_table import compare_table, short_table
+from sennet_bench.compare_view import compare_charts, compare_figures
+from sennet_bench.dry_run import EstimateMeasurement, estimate_charts, estimate_figures, estimate_table
+from sennet_bench.identical import IdenticalMeasurement
+from sennet_bench.identical_view import identity_figures, identity_table
+from sennet_bench.latency import LatencyMeasurement
+from sennet_bench.latency_view import latency_charts, latency_figures, latency_short, latency_table
+from sennet_bench.memory import MemoryMeasurement, memory_charts, memory_figures, memory_table
 from sennet_bench.report.chart import Chart
 from sennet_bench.report.figure import Figure
 from sennet_bench.report.table import Table
-from sennet_bench.skipping import SkippingMeasurement, skipping_table
-from sennet_bench.stages import StageMeasurement, stage_table
-from sennet_bench.throughput import Throughput, throughput_table
+from sennet_bench.scale import ScaleMeasurement
+from sennet_bench.scale_view import scale_charts, scale_figures, scale_table
+from sennet_bench.skipping import SkippingMeasurement
+from sennet_bench.skipping_view import skipping_charts, skipping_figures, skipping_table
+from sennet_bench.throughput import Throughput, throughput_charts, throughput_figures, throughput_table
+from sennet_bench.training import TrainingMeasurement
+from sennet_bench.training_view import training_charts, training_figures, training_table
+from sennet_bench.volume import VolumeMeasurement
+from sennet_bench.volume_view import volume_charts, volume_figures, volume_short, volume_table
 from sennet_engine.errors import ConfigError, OutputError
 
 
@@ -51,34 +61,60 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "cascade": Kind(
         "What a cascade gains", CascadeMeasurement, cascade_table,
-        subject=("volume", "shape_zyx", "ensemble", "threads"),
+        subject=("volume", "shape_zyx", "ensemble", "threads"), figures=cascade_figures, charts=cascade_charts,
     ),
     "compare": Kind(
         "Beside other tools", Comparison, compare_table,
-        subject=("volume", "shape_zyx", "dtype", "model", "threshold", "threads"),
+        subject=("volume", "shape_zyx", "dtype", "model", "threshold", "threads"), figures=compare_figures,
+        charts=compare_charts, short=short_table,
     ),
-    "dry-run": Kind("What the dry run tells", EstimateMeasurement, estimate_table, subject=("threads", "runtime")),
+    "dry-run": Kind(
+        "What the dry run tells", EstimateMeasurement, estimate_table,
+        subject=("threads", "runtime"), figures=estimate_figures, charts=estimate_charts,
+    ),
     "identical": Kind(
         "The same bits, however it is computed", IdenticalMeasurement, identity_table,
-        subject=("volume", "shape_zyx", "model", "runtime"),
+        subject=("volume", "shape_zyx", "model", "runtime"), figures=identity_figures,
     ),
-    "memory": Kind("Memory against planes", MemoryMeasurement, memory_table, subject=("side", "planes", "threads")),
+    "latency": Kind(
+        "Latency of the networks", LatencyMeasurement, latency_table,
+        subject=("device", "threads", "contexts", "cuda_graphs"), figures=latency_figures, charts=latency_charts,
+        short=latency_short,
+    ),
+    "memory": Kind(
+        "Memory against planes", MemoryMeasurement, memory_table,
+        subject=("side", "planes", "threads"), figures=memory_figures, charts=memory_charts,
+    ),
+    "scale": Kind(
+        "How the cost grows", ScaleMeasurement, scale_table,
+        subject=("model", "runtime", "base", "overlap_base", "overlap_tile", "axes"),
+        figures=scale_figures, charts=scale_charts,
+    ),
     "skipping": Kind(
         "What leaving out the background saves", SkippingMeasurement, skipping_table,
-        subject=("volume", "shape_zyx", "threads"),
+        subject=("volume", "shape_zyx", "threads"), figures=skipping_figures, charts=skipping_charts,
     ),
-    "stages": Kind(
-        "Where the time goes", StageMeasurement, stage_table,
-        subject=("volume", "shape_zyx", "model", "precision", "threads"),
+    "throughput": Kind(
+        "An identity network", Throughput, throughput_table,
+        subject=("shape_zyx", "threads"), figures=throughput_figures, charts=throughput_charts,
     ),
-    "throughput": Kind("An identity network", Throughput, throughput_table, subject=("shape_zyx", "threads")),
+    "train": Kind(
+        "Training", TrainingMeasurement, training_table,
+        subject=("config", "settings", "volumes_zyx", "threads"), figures=training_figures, charts=training_charts,
+    ),
+    "volume": Kind(
+        "A volume from end to end", VolumeMeasurement, volume_table,
+        subject=(
+            "volume", "shape_zyx", "dtype", "truth", "precision", "runtime", "device", "threads", "memory_bytes",
+        ),
+        figures=volume_figures, charts=volume_charts, short=volume_short,
+    ),
 }  # fmt: skip
-# A document names the file, relative to itself, and what stands between the two lines is made from it.
-MARKED = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 Measurement = (
-    CascadeMeasurement | Comparison | EstimateMeasurement | IdenticalMeasurement | MemoryMeasurement
-    | SkippingMeasurement | StageMeasurement | Throughput
+    CascadeMeasurement | Comparison | EstimateMeasurement | IdenticalMeasurement | LatencyMeasurement
+    | MemoryMeasurement | ScaleMeasurement | SkippingMeasurement | Throughput
+    | TrainingMeasurement | VolumeMeasurement
 )  # fmt: skip
 
 
@@ -91,10 +127,15 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def table_from_file(path: Path) -> str:
-    """The Markdown table of a file that `write_measurement` wrote. Raises ConfigError where it is none."""
+def table_from_file(path: Path, *, short: bool = False) -> str:
+    """The Markdown table of a file that `write_measurement` wrote; with `short` that of few columns, if there is one.
+
+    Raises:
+        ConfigError: the file is no measurement.
+    """
     measured = read_measurement(path)
-    return KINDS[measured.kind].table(measured).markdown()
+    kind = KINDS[measured.kind]
+    return (kind.short if short and kind.short else kind.table)(measured).markdown()
 
 
 def read_measurement(path: Path) -> Measurement:
@@ -108,18 +149,3 @@ def read_measurement(path: Path) -> Measurement:
             f"{path}: is no measurement of sennet-bench ({type(error).__name__}); give a file that its --json wrote"
         ) from error
     return measured
-
-
-def document_with_tables(document: Path) -> str:
-    """The text of a Markdown document with its marked tables made anew from the files that they name.
-
-    A table stands between the lines `<!-- table NAME.json -->` and `<!-- /table -->`.
-
-    Raises:
-        ConfigError: the document or one of the files cannot be read.
-    """
-    try:
-        text = document.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{document}: cannot be read ({error.strerror})") from error
-    return MARKED.sub(lambda found: f"{found[1]}\n{table_from_file(document.parent / found[2])}\n\n{found[3]}", text)

@@ -12,6 +12,8 @@ from sennet_bench.made_volume import write_made_volume
 from sennet_bench.peers.child import run_in_child
 from sennet_bench.peers.contestant import Job
 from sennet_bench.peers.table import CONTESTANTS, ENGINE
+from sennet_bench.report.chart import Chart, Lines
+from sennet_bench.report.figure import Figure, Nature
 from sennet_bench.report.table import Table
 from sennet_engine.errors import ConfigError
 from sennet_engine.runtimes import usable_processors
@@ -50,8 +52,9 @@ def measure_memory(planes: Sequence[int], *, side: int, threads: int | None) -> 
     peaks = []
     with TemporaryDirectory() as folder:
         model = write_small_bundle(Path(folder) / "small.model")
-        # The first run makes a trial of the runtimes, which the others remember: it is not counted.
-        for count in (1, *planes):
+        # The first run makes a trial of the runtimes, which the others remember: it is not counted. Few planes would
+        # not be worth a trial, and the first run of many would then have its memory in the peak.
+        for count in (max(planes), *planes):
             volume = write_made_volume(Path(folder) / "volume.tif", (count, side, side))
             job = Job(volume, model, Path(folder) / "mask.tif", threads)
             peak = run_in_child(CONTESTANTS[ENGINE], job).peak_mb
@@ -76,3 +79,20 @@ def memory_table(measured: MemoryMeasurement) -> Table:
             str(measured.circumstances),
         ),
     )
+
+
+def memory_figures(measured: MemoryMeasurement) -> list[Figure]:
+    """The peak of each number of planes."""
+    return [
+        Figure(f"{count} planes: peak memory", "MB", (peak,), Nature.MEMORY)
+        for count, peak in zip(measured.planes, measured.peak_mb, strict=True)
+    ]
+
+
+def memory_charts(measured: MemoryMeasurement) -> list[Chart]:
+    """The peak beside the size of the volume, against the planes."""
+    pairs = sorted(zip(measured.planes, measured.peak_mb, strict=True))
+    process = tuple((float(count), (peak,)) for count, peak in pairs)
+    volume = tuple((float(count), (count * measured.side**2 / 1e6,)) for count, _ in pairs)
+    lines = (("peak of the process", process), ("the volume itself", volume))
+    return [Lines("Memory against planes", "planes", "MB", lines, logarithmic=True)]

@@ -1,26 +1,10 @@
-"""`sennet-bench stages`, `throughput` and `memory`: what the engine costs beside its networks."""
+"""`sennet-bench throughput` and `memory`: what the engine costs beside its networks."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sennet_bench.options import Json, Threads, show
-
-
-def stages(
-    volume: Annotated[Path, typer.Argument(help="Anything that sennet-infer opens.")],
-    model: Annotated[Path | None, typer.Option(help="Model bundle; by default the built-in one.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
-    threads: Threads = None,
-    json: Json = None,
-) -> None:
-    """Time the stages of one run of the engine, and tell the share of the run in which no network computed."""
-    from sennet_bench.stages import measure_stages
-    from sennet_engine.bundle import BUILTIN
-
-    measured = measure_stages(volume, model or BUILTIN, precision=precision, threads=threads)
-    show(measured, json)
 
 
 def throughput(

@@ -1,7 +1,6 @@
 """What leaving out the background saves, and whether it changes the mask."""
 
 import shutil
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Literal
 from sennet_bench.circumstances import Circumstances, Watch
 from sennet_bench.inference import Inference, finished_in_child, forecast_in_child
 from sennet_bench.mask_files import shape_with_truth, surface_dice_of
-from sennet_bench.report.table import Table
 from sennet_engine.bundle import BUILTIN, CARD_NAME, open_bundle, read_card
 from sennet_engine.errors import ConfigError
 from sennet_engine.results.assembly import MASK
@@ -134,42 +132,6 @@ def write_never_exact_bundle(model: Path, folder: Path, *, side: int) -> Path:
     text = card.model_copy(update={"tiling": tiling}).model_dump_json(indent=2)
     (folder / CARD_NAME).write_text(text, encoding="utf-8")
     return folder
-
-
-def skipping_table(measured: SkippingMeasurement) -> Table:
-    """A row for each network."""
-    entries = measured.entries
-    z, y, x = measured.shape_zyx
-    return Table(
-        heads=(
-            "network", "Mpixel through it: all / skipping", "saved", "seconds: all / skipping", "saved (range)",
-            "surface Dice: all / skipping", "of one against the other",
-        ),
-        rows=tuple(map(_row, entries)),
-        notes=(
-            f"{measured.volume}, {z} × {y} × {x}, {entries[0].skipped_share:.0%} of the voxels left out as background; "
-            f"{measured.threads} threads, medians of {len(entries[0].pairs)} rounds in turns. Seconds are of the whole "
-            f"run, with loading, survey, audit and preview, but without the trial of the runtimes.",
-            str(measured.circumstances),
-        ),
-    )  # fmt: skip
-
-
-def _row(entry: SkippingEntry) -> tuple[str, ...]:
-    saved = entry.time_saved
-    scores = (entry.surface_dice, entry.surface_dice_skipping)
-    return (
-        entry.title,
-        f"{entry.pixels / 1e6:.1f} / {entry.pixels_skipping / 1e6:.1f}",
-        f"{1 - entry.pixels_skipping / entry.pixels:.0%}",
-        " / ".join(
-            f"{statistics.median(seconds):.2f}"
-            for seconds in zip(*((one.everything.seconds, one.skipping.seconds) for one in entry.pairs), strict=True)
-        ),
-        f"{statistics.median(saved):.0%} ({min(saved):.0%} to {max(saved):.0%})",
-        " / ".join("–" if score is None else f"{score:.4f}" for score in scores),
-        "–" if entry.surface_dice_between is None else f"{entry.surface_dice_between:.4f}",
-    )  # fmt: skip
 
 
 def _measured(

@@ -11,9 +11,11 @@ def table(
 ) -> None:
     """Print the tables of JSON files; of a document (.md), make the tables anew that it marks.
 
-    A marked table stands between the lines <!-- table NAME.json --> and <!-- /table -->.
+    A marked table stands between the lines <!-- table NAME.json --> and <!-- /table -->. With
+    <!-- table NAME.json short --> it is one of few columns.
     """
-    from sennet_bench.measurements import document_with_tables, table_from_file
+    from sennet_bench.marked_tables import document_with_tables
+    from sennet_bench.measurements import table_from_file
 
     for path in files:
         if path.suffix == ".md":

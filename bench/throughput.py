@@ -13,9 +13,16 @@ from sennet_bench.made_volume import write_made_volume
 from sennet_bench.peers.child import run_in_child
 from sennet_bench.peers.contestant import Job
 from sennet_bench.peers.table import CONTESTANTS, ENGINE
+from sennet_bench.report.chart import Bars, Chart
+from sennet_bench.report.figure import Figure, Nature
 from sennet_bench.report.table import Table
 from sennet_engine.errors import ConfigError
 from sennet_engine.runtimes import usable_processors
+
+# Stages that take less are not told.
+SHOWN_SECONDS = 0.005
+# Beside the stages among their times: their clock, and that of it without a network at work.
+NO_STAGES = ("wall", "outside_network")
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def throughput_table(measured: Throughput) -> Table:
     voxels = math.prod(measured.shape_zyx) / 1e6
     median, fastest, slowest = (kind(measured.seconds) for kind in (statistics.median, min, max))
     stages, parts = (
-        ", ".join(f"{name} {seconds:.2f}" for name, seconds in found.items() if seconds >= 0.005)
+        ", ".join(f"{name} {seconds:.2f}" for name, seconds in found.items() if seconds >= SHOWN_SECONDS)
         for found in (measured.stage_seconds, measured.part_seconds)
     )
     row = (
@@ -80,3 +87,16 @@ def throughput_table(measured: Throughput) -> Table:
             str(measured.circumstances),
         ),
     )
+
+
+def throughput_figures(measured: Throughput) -> list[Figure]:
+    """Seconds of the runs."""
+    return [Figure("identity network: seconds", "s", tuple(measured.seconds), Nature.SPEED)]
+
+
+def throughput_charts(measured: Throughput) -> list[Chart]:
+    """Where the fastest run's time went; stages are busy at the same time."""
+    around = {f"{name} (before or after)": seconds for name, seconds in measured.part_seconds.items()}
+    stages = {name: seconds for name, seconds in measured.stage_seconds.items() if name not in NO_STAGES}
+    bars = tuple((name, (seconds,)) for name, seconds in (stages | around).items() if seconds >= SHOWN_SECONDS)
+    return [Bars("Stages of the fastest run, which overlap", "s", bars)]

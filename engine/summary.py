@@ -40,6 +40,7 @@ class Summary:
         stage_seconds: busy seconds of each stage of the pipeline; they overlap. `wall` is their clock, and
             `outside_network` of it are those in which no network computed; `handing_over` are those in which the host
             handed work over to GPUs.
+        waiting_seconds: of each stage, in which its streams did not work; see `Waiting`.
         seconds_by_part: of what comes before and after the pipeline.
         planes_resumed: that an interrupted run had done; they are in none of the times and tiles.
         seconds: of the whole.
@@ -73,6 +74,7 @@ class Summary:
     vessel_voxels: int
     voxels: int
     stage_seconds: dict[str, float]
+    waiting_seconds: dict[str, dict[str, float]]
     seconds_by_part: dict[str, float]
     planes_resumed: int
     seconds: float
@@ -129,7 +131,8 @@ def summary_of(
         removed_voxels=counts.removed_voxels,
         vessel_voxels=counts.vessel_voxels,
         voxels=prod(volume.shape_zyx),
-        stage_seconds=asdict(run.times),
+        stage_seconds=run.times.seconds(),
+        waiting_seconds={stage: asdict(waiting) for stage, waiting in run.times.waiting.items()},
         seconds_by_part=dict(seconds_by_part),
         planes_resumed=run.planes_resumed,
         seconds=seconds,

@@ -39,6 +39,8 @@ class Run:
 def run_in_child(contestant: Contestant, job: Job) -> Run:
     """Run `contestant` in a new process.
 
+    What torch compiles is kept beside the mask: a contestant's later runs find it, and no other's do.
+
     Raises:
         ContestantError: it failed.
     """
@@ -47,7 +49,11 @@ def run_in_child(contestant: Contestant, job: Job) -> Run:
         program = [sys.executable, "-m", __name__, json.dumps(request, default=str), str(answer)]
         done = subprocess.run(
             program, capture_output=True, text=True, check=False,
-            env={**os.environ, "OMP_NUM_THREADS": str(job.threads)},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(job.threads),
+                "TORCHINDUCTOR_CACHE_DIR": str(job.mask.with_name(f"compiled-{contestant.name}")),
+            },
         )  # fmt: skip
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]

@@ -2,9 +2,14 @@
 
 import importlib
 import importlib.util
+import os
+import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+NOT_INSTALLED = "not installed: pip install 'sennet[bench]'"
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,9 @@ class Contestant:
         title: for the table.
         module: holds `run(job, **options) -> Outcome`.
         packages: modules that must be installed for it.
+        options: its settings, which `run` gets.
+        does: a sentence on how it comes to its mask.
+        compiles: it needs the C++ compiler that torch calls.
         remembers: its first run finds out what later ones make use of.
     """
 
@@ -58,14 +66,24 @@ class Contestant:
     module: str
     packages: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    does: str = ""
+    compiles: bool = False
     remembers: bool = False
 
     @property
-    def missing(self) -> list[str]:
-        """Those of its packages that are not installed."""
-        return [package for package in self.packages if importlib.util.find_spec(package) is None]
+    def obstacle(self) -> str | None:
+        """Why it cannot run here, and what to do; None where it can."""
+        if any(importlib.util.find_spec(package) is None for package in self.packages):
+            return NOT_INSTALLED
+        if self.compiles and shutil.which(_compiler()) is None:
+            return f"no C++ compiler: torch.compile needs {_compiler()}; install it or set CXX"
+        return None
 
     def run(self, job: Job) -> Outcome:
         """Do the job, in this process."""
         outcome: Outcome = importlib.import_module(self.module).run(job, **self.options)
         return outcome
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")

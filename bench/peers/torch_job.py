@@ -1,49 +1,59 @@
-"""What contestants in torch have in common: the network, reading, the window, the threshold and the written mask."""
+"""What contestants in torch have in common: the network, made ready in one of several ways, and the threshold."""
 
 from collections.abc import Callable, Iterator
-from time import perf_counter
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import BackendCompilerFailed
 
 from sennet_bench.peer_network import network_from_bundle
+from sennet_bench.peers.child import ContestantError
 from sennet_bench.peers.contestant import Job, Outcome
-from sennet_engine.bundle import open_bundle
-from sennet_engine.results.stack_writer import StackWriter
-from sennet_engine.volumes.open import open_volume
-from sennet_engine.volumes.volume import ArrayVolume
-from sennet_engine.window import surveyed_window
-
-TILE = 512
+from sennet_bench.peers.in_memory import Grey, Predict, rounded_up, run_in_memory
+from sennet_engine.bundle import Bundle
 
 # Network and grey levels uint8 [Z, Y, X] to probabilities float [Y, X], plane by plane.
-Predict = Callable[[nn.Module, npt.NDArray[np.uint8]], Iterator[Tensor]]
+PredictInTorch = Callable[[nn.Module, Grey], Iterator[Tensor]]
 
 
-def run_in_torch(job: Job, predict: Predict) -> Outcome:
-    """Do `job` by `predict`, which gets the whole volume in memory, as such tools do, and a network that has run once.
+@dataclass(frozen=True)
+class TorchSettings:
+    """How a network is made ready.
 
-    The first run of a network in a process is slower than those that follow; here it counts as loading.
+    Attributes:
+        tile: the side of what it will be shown; None for whole planes, up to the next multiple of its stride.
+        channels_last: its weights in the memory format that torch's documentation recommends for convolutions on CPUs.
+        compiled: by torch.compile.
     """
+
+    tile: int | None = 512
+    channels_last: bool = False
+    compiled: bool = False
+
+
+def run_in_torch(job: Job, predict: PredictInTorch, settings: TorchSettings) -> Outcome:
+    """Do `job` by `predict`, which gets the whole volume in memory and a network that has run once."""
     torch.set_num_threads(job.threads)
-    began = perf_counter()
-    bundle = open_bundle(job.model)
-    network = network_from_bundle(bundle)
+
+    def load(bundle: Bundle, sides: tuple[int, int]) -> Predict:
+        network = _ready(bundle, sides, settings)
+        threshold = bundle.card.threshold.value
+        return lambda grey: ((found >= threshold).numpy() for found in predict(network, grey))
+
     with torch.inference_mode():
-        network(torch.zeros(1, 1, TILE, TILE))
-        loaded = perf_counter()
-        with open_volume(job.volume) as volume:
-            planes = volume.read_planes(0, volume.shape_zyx[0])
-            voxel_size_um = volume.voxel_size_um
-        read = perf_counter()
-        grey = surveyed_window(ArrayVolume(planes)).to_uint8(planes)
-        windowed = perf_counter()
-        with StackWriter(job.mask, shape_zyx=grey.shape, voxel_size_um=voxel_size_um) as writer:
-            for probability in predict(network, grey):
-                mask = (probability >= bundle.card.threshold.value).numpy()
-                writer.append(mask[None].astype(np.uint8) * np.uint8(255))
-        written = perf_counter()
-    stages = {"read": read - loaded, "window": windowed - read, "compute and write": written - windowed}
-    return Outcome(seconds=written - loaded, load_seconds=loaded - began, stage_seconds=stages)
+        return run_in_memory(job, load)
+
+
+def _ready(bundle: Bundle, sides: tuple[int, int], settings: TorchSettings) -> nn.Module:
+    network: nn.Module = network_from_bundle(bundle)
+    if settings.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    if settings.compiled:
+        network.compile(dynamic=False)
+    y, x = (settings.tile, settings.tile) if settings.tile else rounded_up(sides, bundle.card.tiling.stride)
+    try:
+        network(torch.zeros(1, 1, y, x))
+    except BackendCompilerFailed as error:
+        raise ContestantError(f"torch.compile: {str(error).strip().splitlines()[0]}; is g++ complete?") from error
+    return network

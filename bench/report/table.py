@@ -27,4 +27,6 @@ class Table:
 
 
 def _cell(text: str) -> str:
-    return f" {text} |" if text else " |"
+    # A bar would end the cell, and a line's end the row.
+    plain = " ".join(text.split("\n")).replace("|", "\\|")
+    return f" {plain} |" if plain else " |"

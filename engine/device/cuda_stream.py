@@ -19,8 +19,9 @@ Submission = Callable[[Any], None]
 class CudaEvent:
     """A place in a stream of a GPU, of which the GPU knows once the stream's thread has come to it."""
 
-    def __init__(self, driver: CudaDriver) -> None:
+    def __init__(self, driver: CudaDriver, meter: Meter | None = None) -> None:
         self._driver = driver
+        self.meter = meter
         self._handed_over = HostEvent()
         self._place: Any = None
 
@@ -103,7 +104,7 @@ class CudaStream(HostStream):
         super().enqueue(work)
 
     def record(self) -> CudaEvent:  # type: ignore[override] # an Event like the other, as `Stream` asks
-        event = CudaEvent(self._driver)
+        event = CudaEvent(self._driver, self._meter)
         self._pieces.put(lambda: event.hand_over(self._place(), self._error))
         return event
 
@@ -117,12 +118,13 @@ class CudaStream(HostStream):
         self._stream.close()
 
     def _wait(self, event: Event) -> None:
-        if not isinstance(event, CudaEvent):
-            super()._wait(event)
-            return
-        place, error = event.place()
-        if place is not None:
-            self._guarded(lambda: self._stream.wait(place), though_poisoned=True)
+        if isinstance(event, CudaEvent):
+            place, error = event.place()
+            if place is not None:
+                self._guarded(lambda: self._stream.wait(place), though_poisoned=True)
+        else:
+            # Not metered: the GPU may be busy meanwhile with what was handed to it before.
+            error = event.outcome()
         if error is not None:
             self.abandon(error)
 

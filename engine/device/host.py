@@ -18,7 +18,8 @@ from sennet_engine.predictor import Predictor
 class HostEvent:
     """A place in a host stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        self.meter = meter
         self._reached = threading.Event()
         self._error: BaseException | None = None
 
@@ -47,6 +48,7 @@ class HostStream:
         self.name = name
         self.failure: tuple[float, BaseException] | None = None
         self._meter = meter
+        meter.stream_opened()
         self._error: BaseException | None = None
         self._pieces: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"sennet {name}")
@@ -59,7 +61,7 @@ class HostStream:
         self._pieces.put(lambda: self._wait(event))
 
     def record(self) -> HostEvent:
-        event = HostEvent()
+        event = HostEvent(self._meter)
         self._pieces.put(lambda: event.reach(self._error))
         return event
 
@@ -91,7 +93,9 @@ class HostStream:
 
     def _wait(self, event: Event) -> None:
         # Also in a poisoned stream: an event of its own tells others that all before it is over.
-        if (error := event.outcome()) is not None:
+        with self._meter.waiting_for(event.meter):
+            error = event.outcome()
+        if error is not None:
             self.abandon(error)
 
 

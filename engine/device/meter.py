@@ -1,4 +1,4 @@
-"""How long the streams of a stage were busy."""
+"""How long the streams of a stage were busy, and how long they stood still for those of other stages."""
 
 import threading
 from bisect import bisect_left
@@ -19,17 +19,27 @@ class Meter:
         busy_seconds: the sum over its streams.
         covered_seconds: of the wall clock, in which at least one of its streams was busy.
         handing_over_seconds: in which the host handed work to a GPU; the sum over its streams.
+        streams: that were opened.
+        waited_seconds: in which its streams stood still until an event of another stage, by the meter of that stage;
+            the sums over its streams. Streams of a GPU do not tell.
     """
 
     def __init__(self) -> None:
         self.busy_seconds = 0.0
         self.covered_seconds = 0.0
         self.handing_over_seconds = 0.0
+        self.streams = 0
+        self.waited_seconds: dict[Meter, float] = {}
         self._lock = threading.Lock()
         self._running = 0
         self._covered_since = 0.0
         self._intervals: list[tuple[float, float]] = []  # measured, apart from one another, ascending
         self._settled_until = float("-inf")
+
+    def stream_opened(self) -> None:
+        """Count a stream."""
+        with self._lock:
+            self.streams += 1
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -58,6 +68,18 @@ class Meter:
         finally:
             with self._lock:
                 self.handing_over_seconds += perf_counter() - began
+
+    @contextmanager
+    def waiting_for(self, other: "Meter | None") -> Iterator[None]:
+        """Around standing still until an event of the stage of `other`; of an event of no stage nothing is kept."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            if other is not None:
+                with self._lock:
+                    waited = perf_counter() - began
+                    self.waited_seconds[other] = self.waited_seconds.get(other, 0.0) + waited
 
     def add(self, began: float, ended: float) -> None:
         """A piece of work that was done between two moments, in seconds of any one clock; in any order."""

@@ -20,7 +20,13 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Event(Protocol):
-    """A place in a stream."""
+    """A place in a stream.
+
+    Attributes:
+        meter: of the stream, so that who waits for it can tell for which stage; None where nobody is to know.
+    """
+
+    meter: Meter | None
 
     @property
     def done(self) -> bool:
@@ -83,7 +89,7 @@ class Device(Protocol):
     """Makes streams and buffers, and knows how to copy and to compute on its streams."""
 
     def host_stream(self, name: str, *, meter: Meter) -> Stream:
-        """A stream for work on the host. `meter` is told when it is busy."""
+        """A stream for work on the host. `meter` is told when it is busy, and when it waits for which other."""
         ...
 
     def device_stream(self, name: str, *, meter: Meter) -> Stream:

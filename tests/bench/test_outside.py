@@ -1,4 +1,4 @@
-"""`sennet-bench stages`, `throughput` and `memory`: what the engine costs beside its networks."""
+"""`sennet-bench throughput` and `memory`: what the engine costs beside its networks."""
 
 import json
 
@@ -38,22 +38,6 @@ def test_memory_is_measured_for_each_number_of_planes(command, tmp_path):
     assert all(40 < peak < 400 for peak in kept["peak_mb"])
     assert "| 32 | 1 |" in ran.out
     assert command("sennet-bench", "table", tmp_path / "m.json").out.strip() == ran.out.strip()
-
-
-def test_stages_of_a_run_are_told_with_what_is_outside_the_network(command, tmp_path):
-    """The network's time is the wall clock without what is outside of it; both shares follow from it."""
-    model = write_small_bundle(tmp_path / "small.model")
-    volume = write_made_volume(tmp_path / "volume.tif", (2, 256, 256))
-    ran = command("sennet-bench", "stages", volume, "--model", model, "--threads", "1", "--json", tmp_path / "s.json")
-    assert ran.code == 0, ran.err
-    kept = json.loads((tmp_path / "s.json").read_text())
-    stages = kept["stage_seconds"]
-    assert kept["network_seconds"] == stages["wall"] - stages["outside_network"] > 0
-    assert 0 < kept["outside_share_of_pipeline"] < kept["outside_share"] < 1
-    assert "| stage: compute |" in ran.out
-    assert "| before and after: occupancy |" in ran.out
-    assert "wall" not in ran.out
-    assert command("sennet-bench", "table", tmp_path / "s.json").out.strip() == ran.out.strip()
 
 
 @pytest.mark.parametrize("arguments", [["throughput", "--repeats", "0"], ["memory", "--side", "0"]])

@@ -33,6 +33,9 @@ def test_one_argument_is_enough(command, volume, summary):
     assert told["model"] == "builtin"
     assert told["vessel_voxels"] == np.count_nonzero(tifffile.imread(out / "mask.tif"))
     assert told["stage_seconds"]["compute"] > 0
+    assert sum(told["waiting_seconds"]["read"].values()) + told["stage_seconds"]["read"] == pytest.approx(
+        told["stage_seconds"]["wall"]
+    )
     assert told["planes_resumed"] == 0
     assert str(out / "mask.tif") in ran.out
 

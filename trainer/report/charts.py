@@ -1,48 +1,20 @@
-"""Curves as SVG that stands inside the page and takes its colours from there, so that it suits light and dark."""
+"""Curves over epochs and over thresholds, as SVG that stands inside the page."""
 
-import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from sennet_trainer.report.svg import COLOURS, INK, MUTED, curve_colour, page_style, svg_from_figure
 
 WIDTH_INCHES, HEIGHT_INCHES = 4.9, 2.9
 # The smallest range of scores that an axis shows: smaller differences are not worth a look.
 SMALLEST_SPAN = 0.05
 # The share of the width that the label of a mark takes.
 LABEL_SHARE = 0.3
-# How many colours the page has for curves.
-COLOURS = 8
-
-# Colours that stand for variables of the page, which is put in their place.
-INK, MUTED, GRID = "#010101", "#020202", "#030303"
-STAND_INS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"} | {
-    f"#0400{index:02x}": f"var(--curve-{index})" for index in range(COLOURS)
-}
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 3.5,
-}
 
 
 @dataclass(frozen=True)
@@ -92,23 +64,21 @@ class Chart:
 
 def svg_from_chart(chart: Chart, *, key: str) -> Markup:
     """The chart as an SVG element. `key` differs between the charts of a page."""
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": key}):
+    with page_style(key):
         figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
         axes = figure.subplots()
         for curve in chart.curves:
             _draw(axes, curve, with_points=len(curve.x) <= 40)
         _set_axes(axes, chart)
         _draw_marks(axes, chart)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(text.getvalue(), alt=chart.alt)
+        return svg_from_figure(figure, alt=chart.alt)
 
 
 def _draw(axes: Axes, curve: Curve, *, with_points: bool) -> None:
     points = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if y is not None]
     axes.plot(
         [x for x, _ in points], [y for _, y in points],
-        color=f"#0400{curve.colour:02x}", ls="--" if curve.dashed else "-", marker="o" if with_points else None,
+        color=curve_colour(curve.colour), ls="--" if curve.dashed else "-", marker="o" if with_points else None,
     )  # fmt: skip
 
 
@@ -154,18 +124,3 @@ def _draw_marks(axes: Axes, chart: Chart) -> None:
         axes.annotate(label, (value, 0), xycoords=("data", "axes fraction"),
                       xytext=(4 if to_the_right else -4, 4 + 12 * index), textcoords="offset points",
                       ha="left" if to_the_right else "right", color=INK)  # fmt: skip
-
-
-def _inline(document: str, *, alt: str) -> Markup:
-    """The SVG document as an element of the page."""
-    element = document[document.index("<svg") :]
-    head, body = element.split(">", 1)
-    view_box = re.search(r'viewBox="[^"]*"', head)
-    assert view_box is not None
-    # Names of groups are the same in all charts; nothing refers to them.
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
-    # A style in an SVG element would hold for the whole page, whose own style says the same of charts alone.
-    body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)
-    for stand_in, variable in STAND_INS.items():
-        body = body.replace(stand_in, variable)
-    return Markup(f'<svg {view_box[0]} role="img" aria-label="{escape(alt)}">{body}')

@@ -91,6 +91,52 @@ def test_handing_over_is_apart_from_being_busy():
     assert meter.busy_seconds == meter.covered_seconds == 0
 
 
+def test_waiting_is_kept_by_whom_it_was_for():
+    """Of all waits together, also of one that fails; where nobody is known, nothing."""
+    meter, other = Meter(), Meter()
+    for _ in range(2):
+        with meter.waiting_for(other):
+            time.sleep(0.02)
+
+    def fail():
+        time.sleep(0.02)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"), meter.waiting_for(other):
+        fail()
+    with meter.waiting_for(None):
+        time.sleep(0.02)
+    assert list(meter.waited_seconds) == [other]
+    assert 0.06 <= meter.waited_seconds[other] < 1
+    assert not other.waited_seconds
+    assert meter.busy_seconds == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_stream_of_a_gpu_does_not_tell_for_whom_it_waits(seed):
+    """Its thread may wait for the host while the GPU is at work; a stream of the host that waits for the GPU tells."""
+    gpu = SimulatedGpu(seed)
+    device = CudaDevice(0, core=gpu.core)
+    meters = {name: Meter() for name in ("cut", "copy in", "compute", "accumulate")}
+    cut = device.host_stream("cut", meter=meters["cut"])
+    copy, compute = (device.device_stream(name, meter=meters[name]) for name in ("copy in", "compute"))
+    accumulate = device.host_stream("accumulate", meter=meters["accumulate"])
+    cut.enqueue(lambda: time.sleep(0.05))
+    copy.wait(cut.record())
+    copy.submit(lambda cuda: gpu.launch(int(cuda.handle), lambda _: None, milliseconds=10))
+    compute.wait(copy.record())
+    compute.submit(lambda cuda: gpu.launch(int(cuda.handle), lambda _: None, milliseconds=10))
+    accumulate.wait(compute.record())
+    for stream in (cut, copy, compute, accumulate):
+        stream.close()
+    assert list(meters["accumulate"].waited_seconds) == [meters["compute"]]
+    assert meters["accumulate"].waited_seconds[meters["compute"]] > 0.02
+    assert not meters["copy in"].waited_seconds
+    assert not meters["compute"].waited_seconds
+    waiting = stage_times(meters, wall=1.0).waiting["copy_in"]
+    assert (waiting.for_input, waiting.for_place, waiting.otherwise) == (0, 0, 1 - meters["copy in"].busy_seconds)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_stream_of_a_gpu_measures_what_the_gpu_takes(seed):
     """By the GPU's own clock, and the host's for handing over, whatever the order in which it is told."""
