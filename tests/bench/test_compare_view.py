@@ -119,7 +119,8 @@ def test_without_peaks_or_scores_they_are_not_compared():
 def test_the_short_table_has_four_columns_and_nine_rows_at_most():
     """Those that matter most, in the order of the table; one that made no mask says why."""
     entries = [entry(one.name, [2.0, 4.0], title=one.title) for one in CONTESTANTS.values()]
-    entries[-1] = replace(entries[-1], samples=[], problem="not installed", surface_dice_0=None)
+    last = max(index for index, one in enumerate(entries) if one.name in SHORT[:9])
+    entries[last] = replace(entries[last], samples=[], problem="not installed", surface_dice_0=None)
     found = KIND.short(comparison(*entries))
     assert len(found.heads) == 4
     assert [row[0] for row in found.rows] == [one.title for one in CONTESTANTS.values() if one.name in SHORT[:9]]
