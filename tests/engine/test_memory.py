@@ -55,13 +55,14 @@ def peaks_kb(*commands):
 def growth(few, many):
     """How much larger the peak of the command `many` is than that of `few`, as a share.
 
-    What else the machine does moves a peak by some percent, up as a rule: up to three times, the least of each counts.
+    What else the machine does moves a peak by some percent: up to three times, the least growth counts. What really grows
+    with the planes does so each time.
     """
-    least = peaks_kb(few, many)
-    for _ in range(2):
-        if least[1] >= 1.05 * least[0]:
-            least = [min(pair) for pair in zip(least, peaks_kb(few, many), strict=True)]
-    return least[1] / least[0] - 1
+    grown = []
+    while not grown or (min(grown) >= 0.05 and len(grown) < 3):
+        peaks = peaks_kb(few, many)
+        grown.append(peaks[1] / peaks[0] - 1)
+    return min(grown)
 
 
 def plane_of_tubes(rows, columns):
