@@ -55,8 +55,8 @@ def peaks_kb(*commands):
 def growth(few, many):
     """How much larger the peak of the command `many` is than that of `few`, as a share.
 
-    What else the machine does moves a peak by some percent: up to three times, the least growth counts. What really grows
-    with the planes does so each time.
+    What else the machine does moves a peak by some percent: up to three times, the least growth counts. What really
+    grows with the planes does so each time.
     """
     grown = []
     while not grown or (min(grown) >= 0.05 and len(grown) < 3):
