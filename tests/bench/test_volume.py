@@ -232,8 +232,8 @@ def test_energy_of_the_processors_is_that_of_their_packages(tmp_path):
         )
     ]  # fmt: skip
     energy = ProcessorEnergy(tmp_path)
-    for counter, now in zip(counters, (150, 300, 999, 999, 999), strict=True):
-        counter.write_text(f"{now}\n")
+    for counter, reading in zip(counters, (150, 300, 999, 999, 999), strict=True):
+        counter.write_text(f"{reading}\n")
     assert energy.value() == 0
     energy.sample()
     assert energy.value() == pytest.approx(250e-6)
@@ -243,8 +243,8 @@ def test_counters_that_begin_anew_are_followed(tmp_path):
     """As often as they do, if somebody looks in between."""
     counter = zone(tmp_path, "intel-rapl:0", "package-0", 900, most=1000)
     energy = ProcessorEnergy(tmp_path)
-    for now in (950, 50, 800, 10):
-        counter.write_text(str(now))
+    for reading in (950, 50, 800, 10):
+        counter.write_text(str(reading))
         energy.sample()
     assert energy.value() == pytest.approx((50 + 100 + 750 + 210) / 1e6)
 
