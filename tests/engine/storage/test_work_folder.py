@@ -353,6 +353,7 @@ with work_folder(out, {"fact": 1}, units=units, resume=True, discard=False) as w
         for unit in range(units):
             if work.journal.is_done(str(unit)):
                 continue
+            sys.stdin.readline()  # a unit is begun when it is asked for
             print(unit, flush=True)
             values = np.random.default_rng(unit).integers(0, 65536, (8, *shape[1:]), dtype=np.uint16)
             file.write_planes("z", 8 * unit, values + np.uint16(1))  # as if another plan had been here
@@ -370,14 +371,18 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_result(tmp_path):
     moments = random.Random(5)
     begun, kills = [], 6
     for _ in range(kills):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            begun += [process.stdout.readline() for _ in range(moments.randint(1, 5))]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            asked = moments.randint(1, 5)
+            process.stdin.write("\n" * asked)
+            process.stdin.flush()
+            begun += [process.stdout.readline() for _ in range(asked)]
             time.sleep(moments.uniform(0, 0.006))
             process.kill()
             begun += process.stdout.readlines()
         assert process.returncode == -signal.SIGKILL
         assert contents(tmp_path) == [".out.work"]
-    begun += subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    rest = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    begun += rest.stdout.splitlines()
     assert len(set(map(int, begun))) == UNITS <= len(begun) <= UNITS + kills
     expected = [
         np.random.default_rng(unit).integers(0, 65536, (8, *SHAPE[1:]), dtype=np.uint16) * np.uint16(unit % 5 > 0)
