@@ -3,23 +3,23 @@
 import typer
 
 from sennet_bench.branches_command import drop_branches
-from sennet_bench.check_command import check
-from sennet_bench.compare_command import compare
-from sennet_bench.experiment_command import experiment
-from sennet_bench.gpu_check_command import gpu_check
+from sennet_bench.check.command import check
+from sennet_bench.compare.command import compare
+from sennet_bench.experiment.command import experiment
+from sennet_bench.gpu_check.command import gpu_check
 from sennet_bench.int8_command import int8
-from sennet_bench.latency_command import latency
+from sennet_bench.latency.command import latency
 from sennet_bench.metrics_command import metrics
-from sennet_bench.outside_commands import memory, throughput
+from sennet_bench.outside.commands import memory, throughput
 from sennet_bench.phantom_command import phantom
-from sennet_bench.promise_commands import cascade, dry_run, identical, skipping
+from sennet_bench.promises.commands import cascade, dry_run, identical, skipping
 from sennet_bench.quality_command import quality
-from sennet_bench.report_command import report
-from sennet_bench.scale_command import scale
+from sennet_bench.report.command import report
+from sennet_bench.report.table_command import table
+from sennet_bench.scale.command import scale
 from sennet_bench.seed_networks_command import seed_networks
-from sennet_bench.table_command import table
-from sennet_bench.train_command import train
-from sennet_bench.volume_command import volume
+from sennet_bench.training.command import train
+from sennet_bench.volume.command import volume
 from sennet_engine.cli.run import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from sennet_bench.consumption import Consumption, ConsumptionWatch
 from sennet_bench.mask_files import mask_sha256
 from sennet_bench.peers.child import peak_mb
+from sennet_bench.volume.consumption import Consumption, ConsumptionWatch
 from sennet_engine.errors import SennetError
 from sennet_engine.gpu.choice import device_choices
 from sennet_engine.infer import dry_run, infer

@@ -21,14 +21,22 @@ def mask_sha256(mask: Path) -> str:
 
 
 def surface_dice_of(mask: Path, truth: Path) -> float | None:
-    """Surface Dice at tolerance 0; None where neither holds a vessel.
+    """As `scores_of` has it."""
+    return scores_of(mask, truth)[0]
+
+
+def scores_of(mask: Path, truth: Path | None) -> tuple[float | None, float | None]:
+    """Surface Dice at tolerance 0, and Dice; None where neither file holds a vessel, or without a truth.
 
     Raises:
         VolumeError: one of them cannot be read, or their shapes differ.
     """
+    if truth is None:
+        return None, None
     with open_volume(mask) as predicted, open_volume(truth) as true:
-        found = score_masks(predicted, true).surface_dice_0
-    return None if math.isnan(found) else found
+        found = score_masks(predicted, true)
+    surface_dice_0, dice = (None if math.isnan(one) else one for one in (found.surface_dice_0, found.dice))
+    return surface_dice_0, dice
 
 
 def shape_with_truth(volume: Path, truth: Path | None) -> tuple[int, int, int]:

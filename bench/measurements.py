@@ -8,29 +8,30 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sennet_bench.cascade import CascadeMeasurement
-from sennet_bench.cascade_view import cascade_charts, cascade_figures, cascade_table
-from sennet_bench.compare import Comparison
-from sennet_bench.compare_table import compare_table, short_table
-from sennet_bench.compare_view import compare_charts, compare_figures
-from sennet_bench.dry_run import EstimateMeasurement, estimate_charts, estimate_figures, estimate_table
-from sennet_bench.identical import IdenticalMeasurement
-from sennet_bench.identical_view import identity_figures, identity_table
-from sennet_bench.latency import LatencyMeasurement
-from sennet_bench.latency_view import latency_charts, latency_figures, latency_short, latency_table
-from sennet_bench.memory import MemoryMeasurement, memory_charts, memory_figures, memory_table
+from sennet_bench.compare.better import where_others_win
+from sennet_bench.compare.measurement import Comparison
+from sennet_bench.compare.table import compare_table, short_table
+from sennet_bench.compare.view import compare_charts, compare_figures
+from sennet_bench.latency.measurement import LatencyMeasurement
+from sennet_bench.latency.view import latency_charts, latency_figures, latency_short, latency_table
+from sennet_bench.outside.memory import MemoryMeasurement, memory_charts, memory_figures, memory_table
+from sennet_bench.outside.throughput import Throughput, throughput_charts, throughput_figures, throughput_table
+from sennet_bench.promises.cascade import CascadeMeasurement
+from sennet_bench.promises.cascade_view import cascade_charts, cascade_figures, cascade_table
+from sennet_bench.promises.dry_run import EstimateMeasurement, estimate_charts, estimate_figures, estimate_table
+from sennet_bench.promises.identical import IdenticalMeasurement
+from sennet_bench.promises.identical_view import identity_figures, identity_table
+from sennet_bench.promises.skipping import SkippingMeasurement
+from sennet_bench.promises.skipping_view import skipping_charts, skipping_figures, skipping_table
 from sennet_bench.report.chart import Chart
 from sennet_bench.report.figure import Figure
 from sennet_bench.report.table import Table
-from sennet_bench.scale import ScaleMeasurement
-from sennet_bench.scale_view import scale_charts, scale_figures, scale_table
-from sennet_bench.skipping import SkippingMeasurement
-from sennet_bench.skipping_view import skipping_charts, skipping_figures, skipping_table
-from sennet_bench.throughput import Throughput, throughput_charts, throughput_figures, throughput_table
-from sennet_bench.training import TrainingMeasurement
-from sennet_bench.training_view import training_charts, training_figures, training_table
-from sennet_bench.volume import VolumeMeasurement
-from sennet_bench.volume_view import volume_charts, volume_figures, volume_short, volume_table
+from sennet_bench.scale.measurement import ScaleMeasurement
+from sennet_bench.scale.view import scale_charts, scale_figures, scale_table
+from sennet_bench.training.measurement import TrainingMeasurement
+from sennet_bench.training.view import training_charts, training_figures, training_table, where_loops_win
+from sennet_bench.volume.measurement import VolumeMeasurement
+from sennet_bench.volume.view import volume_charts, volume_figures, volume_short, volume_table
 from sennet_engine.errors import ConfigError, OutputError
 
 
@@ -47,6 +48,7 @@ class Kind:
         measured: the dataclass that a file holds.
         subject: the attributes that say what was measured: two files of which these differ are not compared.
         short: a table of few columns, for a README; where there is none, the whole.
+        losses: sentences on where others are faster or better; only of what is compared with others.
     """
 
     title: str
@@ -56,6 +58,7 @@ class Kind:
     figures: Callable[[Any], list[Figure]] = _none
     charts: Callable[[Any], list[Chart]] = _none
     short: Callable[[Any], Table] | None = None
+    losses: Callable[[Any], list[str]] | None = None
 
 
 KINDS: dict[str, Kind] = {
@@ -66,7 +69,7 @@ KINDS: dict[str, Kind] = {
     "compare": Kind(
         "Beside other tools", Comparison, compare_table,
         subject=("volume", "shape_zyx", "dtype", "model", "threshold", "threads"), figures=compare_figures,
-        charts=compare_charts, short=short_table,
+        charts=compare_charts, short=short_table, losses=where_others_win,
     ),
     "dry-run": Kind(
         "What the dry run tells", EstimateMeasurement, estimate_table,
@@ -101,6 +104,7 @@ KINDS: dict[str, Kind] = {
     "train": Kind(
         "Training", TrainingMeasurement, training_table,
         subject=("config", "settings", "volumes_zyx", "threads"), figures=training_figures, charts=training_charts,
+        losses=where_loops_win,
     ),
     "volume": Kind(
         "A volume from end to end", VolumeMeasurement, volume_table,

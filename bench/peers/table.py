@@ -36,6 +36,12 @@ CONTESTANTS: dict[str, Contestant] = {
             "memory format channels last.",
         ),
         Contestant(
+            "torch-bfloat16", "torch at its best in bfloat16: torch.compile, channels last, whole planes", IN_LOOP,
+            TORCH, {"whole_planes": True, "channels_last": True, "compiled": True, "bfloat16": True},
+            compiles=True, remembers=True,
+            does="The same under torch.autocast in bfloat16.",
+        ),
+        Contestant(
             "monai-0.5", "MONAI SlidingWindowInferer, overlap 0.5", IN_MONAI, (*TORCH, "monai"), {"overlap": 0.5},
             does="Windows of 512 that overlap by a half, one at a time, weighted by a Gaussian.",
         ),
@@ -95,8 +101,8 @@ CONTESTANTS: dict[str, Contestant] = {
 }  # fmt: skip
 # Those of a table with few rows, the most telling first: of each tool what people write, and its best.
 SHORT = (
-    ENGINE, ENGINE_INT8, "openvino-best", "onnxruntime-best", "monai-0.5", "monai-best", "torch-loop", "torch-best",
-    "nnunet-best", "nnunet", "monai-0.25",
+    ENGINE, ENGINE_INT8, "openvino-best", "onnxruntime-best", "monai-0.5", "monai-best", "torch-loop", "torch-bfloat16",
+    "nnunet-best", "nnunet", "torch-best", "monai-0.25",
 )  # fmt: skip
 
 

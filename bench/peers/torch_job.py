@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 
-from sennet_bench.peer_network import network_from_bundle
 from sennet_bench.peers.child import ContestantError
 from sennet_bench.peers.contestant import Job, Outcome
 from sennet_bench.peers.in_memory import Grey, Predict, rounded_up, run_in_memory
+from sennet_bench.peers.network import network_from_bundle
 from sennet_engine.bundle import Bundle
 
 # Network and grey levels uint8 [Z, Y, X] to probabilities float [Y, X], plane by plane.
@@ -25,11 +25,13 @@ class TorchSettings:
         tile: the side of what it will be shown; None for whole planes, up to the next multiple of its stride.
         channels_last: its weights in the memory format that torch's documentation recommends for convolutions on CPUs.
         compiled: by torch.compile.
+        bfloat16: computed under torch.autocast, where the processor has it as where it has not.
     """
 
     tile: int | None = 512
     channels_last: bool = False
     compiled: bool = False
+    bfloat16: bool = False
 
 
 def run_in_torch(job: Job, predict: PredictInTorch, settings: TorchSettings) -> Outcome:
@@ -41,7 +43,7 @@ def run_in_torch(job: Job, predict: PredictInTorch, settings: TorchSettings) -> 
         threshold = bundle.card.threshold.value
         return lambda grey: ((found >= threshold).numpy() for found in predict(network, grey))
 
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         return run_in_memory(job, load)
 
 

@@ -13,9 +13,18 @@ from sennet_bench.peers.torch_job import TorchSettings, run_in_torch
 from sennet_engine.bundle import read_card
 
 
-def run(job: Job, *, whole_planes: bool = False, channels_last: bool = False, compiled: bool = False) -> Outcome:
-    """Float32, one tile or plane at a time; the last tile of a row or column ends at the plane's edge."""
-    settings = TorchSettings(None if whole_planes else TILE, channels_last=channels_last, compiled=compiled)
+def run(
+    job: Job,
+    *,
+    whole_planes: bool = False,
+    channels_last: bool = False,
+    compiled: bool = False,
+    bfloat16: bool = False,
+) -> Outcome:
+    """One tile or plane at a time; the last tile of a row or column ends at the plane's edge."""
+    settings = TorchSettings(
+        None if whole_planes else TILE, channels_last=channels_last, compiled=compiled, bfloat16=bfloat16
+    )
     predict = partial(_by_planes, read_card(job.model).tiling.stride) if whole_planes else _by_tiles
     return run_in_torch(job, predict, settings)
 
@@ -29,7 +38,7 @@ def _by_tiles(network: nn.Module, grey: Grey) -> Iterator[Tensor]:
         for top in tile_origins(padded.shape[2]):
             for left in tile_origins(padded.shape[3]):
                 tile = (..., slice(top, top + TILE), slice(left, left + TILE))
-                total[tile] += torch.sigmoid(network(padded[tile]))
+                total[tile] += torch.sigmoid(network(padded[tile]).float())
                 count[tile] += 1
         yield (total / count)[0, 0, :rows, :columns]
 
@@ -39,4 +48,4 @@ def _by_planes(stride: int, network: nn.Module, grey: Grey) -> Iterator[Tensor]:
     y, x = rounded_up((rows, columns), stride)
     for plane in grey:
         padded = functional.pad(torch.from_numpy(plane).float()[None, None], (0, x - columns, 0, y - rows))
-        yield torch.sigmoid(network(padded))[0, 0, :rows, :columns]
+        yield torch.sigmoid(network(padded).float())[0, 0, :rows, :columns]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from sennet_bench.check_machines import OTHERS_SHARE
+from sennet_bench.check.machines import OTHERS_SHARE
 from sennet_bench.circumstances import Circumstances
 from sennet_bench.measurements import KINDS, Measurement
 from sennet_bench.report.sections import NUMBER, Section, section_from_measurement
@@ -33,7 +33,7 @@ def page_from_measurements(measured: Sequence[tuple[Path, Measurement]]) -> str:
         dates=sorted({section.circumstances.date for section in sections}),
         warnings=_warnings(sections),
         losses=_losses(measured, sections),
-        compared=any(one.kind == "compare" for _, one in measured),
+        compared=any(KINDS[one.kind].losses for _, one in measured),
         version=__version__,
     )
 
@@ -49,15 +49,13 @@ def markdown_from_measurements(measured: Sequence[tuple[Path, Measurement]]) -> 
 def _losses(
     measured: Sequence[tuple[Path, Measurement]], sections: Sequence[Section]
 ) -> list[tuple[Section, list[str]]]:
-    """Where others win, by comparison."""
-    from sennet_bench.compare import Comparison
-    from sennet_bench.compare_better import where_others_win
-
-    return [
-        (section, where_others_win(one))
-        for (_, one), section in zip(measured, sections, strict=True)
-        if isinstance(one, Comparison) and where_others_win(one)
-    ]
+    """Where others win, by file."""
+    found = []
+    for section, (_, one) in zip(sections, measured, strict=True):
+        losses = KINDS[one.kind].losses
+        if losses and (sentences := losses(one)):
+            found.append((section, sentences))
+    return found
 
 
 def _warnings(sections: Sequence[Section]) -> list[str]:

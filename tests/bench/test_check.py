@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from sennet_bench.check import State, decided, rows_of_figures
-from sennet_bench.check_files import Check
-from sennet_bench.check_machines import Machines
+from sennet_bench.check.figures import State, decided, rows_of_figures
+from sennet_bench.check.files import Check
+from sennet_bench.check.machines import Machines
+from sennet_bench.check.noise import accepted_by_holm, probability_of_chance, smallest_probability, student_probability
 from sennet_bench.circumstances import Circumstances
-from sennet_bench.compare import Comparison, Entry, Sample
+from sennet_bench.compare.measurement import Comparison, Entry, Sample
 from sennet_bench.measurements import write_measurement
-from sennet_bench.memory import MemoryMeasurement
-from sennet_bench.noise import accepted_by_holm, probability_of_chance, smallest_probability, student_probability
+from sennet_bench.outside.memory import MemoryMeasurement
+from sennet_bench.outside.throughput import Throughput
 from sennet_bench.report.figure import Figure, Nature
-from sennet_bench.throughput import Throughput
 
 THERE = Circumstances(
     date="2026-01-02", commit="0000000", processor="A processor", processors=2, load=0.1,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from sennet_bench import experiment
-from sennet_bench.experiment import PHANTOMS, RECIPES, TWO_PHOTON, Job, Plan, run_experiment
-from sennet_bench.experiment_data import STACKS, make_data, two_photon_volume
-from sennet_bench.experiment_recipe import ARMS, LABELS, TESTS, VALIDATION, score_stage, scored_recipe
-from sennet_bench.experiment_scores import added_labels, arm_scores, label_table, score_table
+from sennet_bench.experiment import run as experiment
+from sennet_bench.experiment.data import STACKS, make_data, two_photon_volume
+from sennet_bench.experiment.recipe import ARMS, LABELS, TESTS, VALIDATION, score_stage, scored_recipe
+from sennet_bench.experiment.run import PHANTOMS, RECIPES, TWO_PHOTON, Job, Plan, run_experiment
+from sennet_bench.experiment.scores import added_labels, arm_scores, label_table, score_table
 from sennet_engine.errors import ModelError, SennetError
 from sennet_trainer.recipe.load import load_recipe
 

@@ -9,13 +9,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from sennet_bench import latency as measuring
-from sennet_bench import latency_calls, latency_place, matrix_peak
 from sennet_bench.circumstances import Circumstances
-from sennet_bench.latency import Latency, LatencyMeasurement
-from sennet_bench.latency_calls import call_seconds, noise
-from sennet_bench.latency_view import latency_charts, latency_figures, latency_short, peak_share
-from sennet_bench.matrix_peak import gpu_gflops, processors_gflops, product_model
+from sennet_bench.latency import calls as latency_calls
+from sennet_bench.latency import matrix_peak
+from sennet_bench.latency import measurement as measuring
+from sennet_bench.latency import place as latency_place
+from sennet_bench.latency.calls import call_seconds, noise
+from sennet_bench.latency.matrix_peak import gpu_gflops, processors_gflops, product_model
+from sennet_bench.latency.measurement import Latency, LatencyMeasurement
+from sennet_bench.latency.view import latency_charts, latency_figures, latency_short, peak_share
 from sennet_bench.measurements import read_measurement, write_measurement
 from sennet_bench.report.chart import Distribution
 from sennet_engine.bundle import open_bundle

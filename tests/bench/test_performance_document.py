@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sennet_bench.marked_tables import document_with_tables, marked_tables
 from sennet_bench.measurements import table_from_file
+from sennet_bench.report.marked_tables import document_with_tables, marked_tables
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")

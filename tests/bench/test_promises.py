@@ -9,10 +9,7 @@ import pytest
 import tifffile
 from onnx import TensorProto, helper, numpy_helper
 
-from sennet_bench.cascade import write_ensemble
 from sennet_bench.circumstances import circumstances
-from sennet_bench.dry_run import EstimateEntry, EstimateMeasurement, Round, estimate_table
-from sennet_bench.identical import Way, mask_of_way
 from sennet_bench.inference import (
     Forecast,
     Inference,
@@ -25,6 +22,9 @@ from sennet_bench.inference import (
 from sennet_bench.made_bundles import write_small_bundle
 from sennet_bench.made_volume import write_made_volume
 from sennet_bench.mask_files import mask_sha256, surface_dice_of
+from sennet_bench.promises.cascade import write_ensemble
+from sennet_bench.promises.dry_run import EstimateEntry, EstimateMeasurement, Round, estimate_table
+from sennet_bench.promises.identical import Way, mask_of_way
 from sennet_engine.config import load_config
 from sennet_engine.ensemble import Ensemble
 from sennet_engine.settings import InferSettings
@@ -44,9 +44,9 @@ def made(tmp_path):
 def here(monkeypatch):
     """Runs happen in this process, which is faster; that others are in processes of their own is shown elsewhere."""
     for module in ("dry_run", "skipping", "cascade"):
-        monkeypatch.setattr(f"sennet_bench.{module}.finished_in_child", infer_here)
+        monkeypatch.setattr(f"sennet_bench.promises.{module}.finished_in_child", infer_here)
     for module in ("dry_run", "skipping"):
-        monkeypatch.setattr(f"sennet_bench.{module}.forecast_in_child", forecast_here)
+        monkeypatch.setattr(f"sennet_bench.promises.{module}.forecast_in_child", forecast_here)
 
 
 def measured(command, tmp_path, *arguments, code=0):
@@ -240,7 +240,7 @@ def test_a_mask_that_depends_on_the_batch_is_told(command, tmp_path, identity_bu
 
 def test_each_way_is_the_way_that_it_says(tmp_path, strided_bundle, monkeypatch):
     """The pipeline gets the way's batch, slabs, ring and order, and predictors with its threads and calls."""
-    import sennet_bench.identical as identical
+    import sennet_bench.promises.identical as identical
 
     seen = {}
 

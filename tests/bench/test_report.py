@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 import pytest
 
 from sennet_bench.circumstances import Circumstances
-from sennet_bench.compare import Comparison, Entry, Sample
+from sennet_bench.compare.measurement import Comparison, Entry, Sample
 from sennet_bench.measurements import KINDS, write_measurement
-from sennet_bench.memory import MemoryMeasurement
+from sennet_bench.outside.memory import MemoryMeasurement
+from sennet_bench.outside.throughput import Throughput
 from sennet_bench.report.sections import columns_of
 from sennet_bench.report.table import Table
-from sennet_bench.throughput import Throughput
 
 THERE = Circumstances(
     date="2026-01-02", commit="0000000", processor="A processor", processors=2, load=0.1,
@@ -115,8 +115,8 @@ def test_sections_hold_tables_charts_notes_and_samples(paged):
     assert "shape zyx 4 × 1024 × 8" in page.text
 
 
-def test_page_says_where_others_win(paged):
-    """A peer that is faster and better stands at the top, before the first section."""
+def test_page_says_where_others_win(paged, monkeypatch):
+    """A peer that is faster and better stands at the top, before the first section; so do losses of other kinds."""
     html = paged(**MEASURED).html
     top = html[html.index('id="others"') : html.index('id="1-compare"')]
     assert "monai-0.5, in full" in top
@@ -125,6 +125,9 @@ def test_page_says_where_others_win(paged):
     ahead = replace(MEASURED["compare"], entries=[entry("sennet", 1.0, 1.1), entry("monai-0.5", 9.0, 9.1, dice=0.8)])
     assert "In none of the comparisons on this page." in paged(one=ahead).text
     assert "No comparison with others is on this page." in paged(memory=MEASURED["memory"]).text
+    monkeypatch.setitem(KINDS, "memory", replace(KINDS["memory"], losses=lambda _: ["A loop needs less."]))
+    html = paged(memory=MEASURED["memory"]).html
+    assert "A loop needs less." in html[html.index('id="others"') : html.index('id="1-memory"')]
 
 
 def test_what_makes_files_hard_to_compare_is_told(paged):

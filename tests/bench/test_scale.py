@@ -15,11 +15,11 @@ from sennet_bench.made_bundles import write_small_bundle
 from sennet_bench.measurements import KINDS, read_measurement, write_measurement
 from sennet_bench.peers.child import Run
 from sennet_bench.peers.contestant import Outcome
-from sennet_bench.power_law import exponent, line
 from sennet_bench.report.chart import Bars, Lines
 from sennet_bench.report.figure import Nature
-from sennet_bench.scale import ScaleMeasurement, ScalePoint, ScaleSample, shuffled_rounds
-from sennet_bench.scale_points import Point, axis_from_text, tile_for_overlaps, usual_values
+from sennet_bench.scale.measurement import ScaleMeasurement, ScalePoint, ScaleSample, shuffled_rounds
+from sennet_bench.scale.points import Point, axis_from_text, tile_for_overlaps, usual_values
+from sennet_bench.scale.power_law import exponent, line
 from sennet_engine.card import Tiling
 from sennet_engine.errors import ConfigError
 
@@ -30,8 +30,8 @@ BASE = Point(planes=8, side=512, models=1, threads=2)
 @pytest.fixture
 def here(monkeypatch):
     """Runs happen in this process, which is faster; that they are in processes of their own is shown once."""
-    monkeypatch.setattr("sennet_bench.scale.finished_in_child", infer_here)
-    monkeypatch.setattr("sennet_bench.scale.forecast_in_child", forecast_here)
+    monkeypatch.setattr("sennet_bench.scale.measurement.finished_in_child", infer_here)
+    monkeypatch.setattr("sennet_bench.scale.measurement.forecast_in_child", forecast_here)
 
 
 def measured(command, tmp_path, *arguments):
@@ -141,8 +141,8 @@ def test_networks_of_an_ensemble_are_loaded_each(command, tmp_path, identity_bun
         runtimes.append(len(json.loads((settings.out / "summary.json").read_text())["runtimes"]))
         return ran
 
-    monkeypatch.setattr("sennet_bench.scale.finished_in_child", run)
-    monkeypatch.setattr("sennet_bench.scale.forecast_in_child", forecast_here)
+    monkeypatch.setattr("sennet_bench.scale.measurement.finished_in_child", run)
+    monkeypatch.setattr("sennet_bench.scale.measurement.forecast_in_child", forecast_here)
     measured(
         command, tmp_path, "--model", identity_bundle, "--along", "models=1,3", "--planes", 1, "--side", 64,
         "--repeats", 1, "--threads", 1,
@@ -332,7 +332,7 @@ def test_the_run_that_makes_the_trial_is_the_largest_and_is_not_counted(command,
             planes.append(file.series[0].shape[0])
         return Run(Outcome(seconds=1, load_seconds=1), cpu_seconds=1, peak_mb=900 if len(planes) == 1 else 100)
 
-    monkeypatch.setattr("sennet_bench.memory.run_in_child", run)
+    monkeypatch.setattr("sennet_bench.outside.memory.run_in_child", run)
     ran = command(
         "sennet-bench", "memory", "--planes", 2, "--planes", 5, "--side", 32, "--json", tmp_path / "found.json"
     )

@@ -12,13 +12,15 @@ import tifffile
 import torch
 from pydantic import TypeAdapter
 
-from sennet_bench import training, training_child, training_settings
 from sennet_bench.measurements import KINDS, read_measurement
 from sennet_bench.report.figure import Nature
-from sennet_bench.training import TrainingMeasurement, TrainingRequest, measure_training
-from sennet_bench.training_child import run_here, run_in_child
-from sennet_bench.training_job import HELD_BATCHES, WARM_UP_STEPS, Answer, CropPass, Job, StepPass
-from sennet_bench.training_settings import comparable, settings_of_the_builtin_model
+from sennet_bench.training import child as training_child
+from sennet_bench.training import measurement as training
+from sennet_bench.training import settings as training_settings
+from sennet_bench.training.child import run_here, run_in_child
+from sennet_bench.training.job import HELD_BATCHES, WARM_UP_STEPS, Answer, CropPass, Job, StepPass
+from sennet_bench.training.measurement import TrainingMeasurement, TrainingRequest, measure_training
+from sennet_bench.training.settings import comparable, settings_of_the_builtin_model
 from sennet_trainer.labelled_volume import cached_volume
 from sennet_trainer.settings import load_fit_settings
 
@@ -115,7 +117,7 @@ def test_a_process_ends_with_what_went_wrong(config, tmp_path):
 @pytest.mark.parametrize("axes", ["z", "yx"])
 def test_the_plain_loop_draws_crops_of_the_volume(config, tmp_path, axes):
     """Normalised, with the labels of the same pixels, along the settings' axes; a thin plane is mirrored."""
-    from sennet_bench.training_plain import PlainCrops, PlainVolume
+    from sennet_bench.training.plain import PlainCrops, PlainVolume
 
     config.write_text(CONFIG.replace('axes = "z"', f'axes = "{axes}"'))
     job = _job(config, tmp_path / "cache", "plain", workers=[0])
@@ -166,6 +168,9 @@ def test_the_table_says_where_the_plain_loop_is_better(config):
     assert "peak memory, the data path (sennet / it 1.25)" in told
     assert "The tuned loop does better in every round in: steps, the network alone (sennet / it 0.5);" in told
     assert "steps, the network alone (sennet / it 2)" not in told
+    losses = KINDS["train"].losses(measured)
+    assert [loss.split(" does")[0] for loss in losses] == ["The plain loop", "The tuned loop"]
+    assert all(loss in told for loss in losses)
     changing = _measured(config, lambda job, number: _answer(job, factor=[1, 4][number] if _is_ours(job) else 1))
     told = " ".join(KINDS["train"].table(changing).notes)
     assert "The rounds do not agree on who does better in: crops, augmented, no workers, plain loop; " in told

@@ -12,10 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from sennet_bench import inference, volume
-from sennet_bench.consumption import SAMPLE_SECONDS, Consumption, ConsumptionWatch
-from sennet_bench.energy import ProcessorEnergy, UntoldError
-from sennet_bench.gpu_meters import GpuEnergy, GpuLibrary, GpuMemory
+from sennet_bench import inference
 from sennet_bench.inference import infer_here
 from sennet_bench.made_bundles import write_identity_bundle, write_small_bundle
 from sennet_bench.made_volume import write_made_volume
@@ -23,6 +20,10 @@ from sennet_bench.mask_files import mask_sha256
 from sennet_bench.measurements import KINDS, read_measurement
 from sennet_bench.report.chart import Parts
 from sennet_bench.report.figure import Nature
+from sennet_bench.volume import measurement as volume
+from sennet_bench.volume.consumption import SAMPLE_SECONDS, Consumption, ConsumptionWatch
+from sennet_bench.volume.energy import ProcessorEnergy, UntoldError
+from sennet_bench.volume.gpu_meters import GpuEnergy, GpuLibrary, GpuMemory
 from sennet_engine.gpu.choice import DeviceChoice
 from sennet_engine.gpu.present import Gpu
 from sennet_engine.settings import InferSettings

@@ -1,0 +1,1 @@
+"""What pseudo-labels are worth, on phantoms and on real stacks."""

@@ -1,0 +1,1 @@
+"""How the cost grows with planes, their size, networks, threads and overlap."""

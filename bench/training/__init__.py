@@ -1,0 +1,1 @@
+"""The trainer beside a plain loop of smp, albumentations and torch."""
