@@ -4,11 +4,13 @@ They are started by `accelerate launch` or torchrun, on one machine or on severa
 of the cache. A process that was started alone is the main one.
 """
 
+import gc
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
+import torch.distributed.nn  # its functions would keep the group for good, were they imported after it was made
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, reduce
@@ -36,9 +38,14 @@ def join_processes(device: torch.device) -> torch.device:
 
 
 def leave_processes() -> None:
-    """Part from the other processes, at the end of the command."""
+    """Part from the other processes, at the end of the command, when its networks are not needed any more.
+
+    The threads of Gloo end with the last reference to the group, which networks hold. One that still ran while the
+    interpreter ends would abort the process (https://github.com/pytorch/pytorch/pull/179291).
+    """
     if _together():
         distributed.destroy_process_group()
+        gc.collect()
 
 
 def is_main() -> bool:

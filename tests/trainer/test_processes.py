@@ -61,6 +61,7 @@ BOTH = """
                 tensors = {key: value.contiguous() for key, value in network.state_dict().items()}
                 save_file(tensors, folder / f"{path.stem}.{name}.{process_index()}")
     (folder / f"outcomes.{process_index()}").write_text(json.dumps(outcomes))
+    made.clear()
     leave_processes()
 """
 

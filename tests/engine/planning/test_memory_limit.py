@@ -64,9 +64,9 @@ def test_contexts_that_share_memory_are_taken_to_need_their_own():
         def predict(self, tiles, *, context=0):
             del context
             if not self.held:
-                self.held.append(np.ones(40_000_000, np.uint8))
+                self.held.append(np.ones(400_000_000, np.uint8))
             time.sleep(0.001)
             return tiles
 
     found = model_memory(Sharing(), before=resident_bytes(), shape=(100, 100), batch=1)
-    assert found.of_calls(100 * 100) == pytest.approx(80_000_000, rel=0.1)
+    assert found.of_calls(100 * 100) == pytest.approx(800_000_000, rel=0.1)
